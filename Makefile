@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Everything a developer runs. Nothing is downloaded but Go modules and Debian
+# packages; tools are pinned in tools/go.mod and tools/lint/go.mod and built
+# once into a cache outside the tree.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euc
+.DEFAULT_GOAL := build
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+# The version is the newest heading of the change log; a package says which source it was made of.
+VERSION  ?= $(shell awk '/^.. [0-9]/ {print $$2; exit}' CHANGELOG.md)
+REVISION ?= $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)
+ARCH     ?= $(shell go env GOARCH)
+FUZZTIME ?= 30s
+RUN      ?= .
+export FUZZTIME
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/volseal-tools
+sum    = $(shell sha256sum $(1) | cut -c1-16)
+TOOLS := $(CACHE)/$(call sum,tools/go.sum)
+LINT  := $(CACHE)/$(call sum,tools/lint/go.sum)
+PROMTOOL := $(CACHE)/promtool
+
+GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false
+LDFLAGS := -X main.version=$(VERSION) -X main.revision=$(REVISION)
+
+RULES   = $(wildcard packaging/prometheus/*.yml packaging/prometheus/*.yaml packaging/prometheus/*.rules)
+RULETESTS = $(wildcard packaging/prometheus/tests/*.yml packaging/prometheus/tests/*.yaml)
+METRICS = $(wildcard internal/metrics/testdata/*.prom)
+
+##@ Building
+
+.PHONY: build
+build: bin/volseal bin/lab bin/labctl bin/ec2-metadata-mock ## All binaries, under bin/
+
+# go build knows better than make whether there is something to do.
+.PHONY: FORCE
+FORCE:
+
+bin/volseal: FORCE
+	$(GOBUILD) -ldflags '$(LDFLAGS)' -o $@ ./cmd/agent
+
+bin/lab bin/labctl: bin/%: FORCE
+	$(GOBUILD) -o $@ ./test/lab/cmd/$*
+
+bin/ec2-metadata-mock: $(TOOLS)/ec2-metadata-mock
+	install -D -m 0755 $< $@
+
+.PHONY: package
+package: bin/volseal $(TOOLS)/nfpm ## .deb and .rpm, under dist/
+	rm -rf dist && mkdir dist
+	export VERSION='$(VERSION)' ARCH='$(ARCH)' SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct)"; \
+	for kind in deb rpm; do \
+		$(TOOLS)/nfpm package --config packaging/nfpm.yaml --packager $$kind --target dist/; \
+	done
+
+.PHONY: clean
+clean: ## Remove what was built here; the caches of tools and guest images stay
+	rm -rf bin dist
+
+##@ Checking
+
+.PHONY: test
+test: check e2e ## Everything
+
+.PHONY: check
+check: ## All that needs no virtual machine
+	@tools/timed.sh check fmt-check vet lint unit race promtool vuln
+
+.PHONY: fmt
+fmt: $(TOOLS)/gofumpt ## Format all Go code
+	$(TOOLS)/gofumpt -w .
+
+.PHONY: fmt-check
+fmt-check: $(TOOLS)/gofumpt
+	@unformatted=$$($(TOOLS)/gofumpt -l .); \
+	[ -z "$$unformatted" ] || { echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; }
+
+.PHONY: vet
+vet:
+	go vet ./...
+
+.PHONY: lint
+lint: $(LINT)/golangci-lint ## golangci-lint with .golangci.yml
+	$(LINT)/golangci-lint run
+
+.PHONY: unit
+unit: bin/ec2-metadata-mock
+	@tools/need.sh cryptsetup-bin:cryptsetup
+	go test $(GOTESTFLAGS) ./...
+
+# Concurrency lives in internal/; the race detector needs a C compiler.
+.PHONY: race
+race:
+	@tools/need.sh gcc:gcc libc6-dev:gcc cryptsetup-bin:cryptsetup
+	CGO_ENABLED=1 go test -race $(GOTESTFLAGS) ./internal/...
+
+.PHONY: promtool
+promtool: $(PROMTOOL)
+	@[ -z "$(RULES)" ] || $(PROMTOOL) check rules $(RULES)
+	@[ -z "$(RULETESTS)" ] || $(PROMTOOL) test rules $(RULETESTS)
+	@for golden in $(METRICS); do echo "checking $$golden"; $(PROMTOOL) check metrics <"$$golden"; done
+
+# Exit status 3 means "found some"; any other failure is one of looking them up.
+.PHONY: vuln
+vuln: $(TOOLS)/govulncheck ## Known vulnerabilities, where the database can be reached
+	@status=0; out=$$(timeout 120 $(TOOLS)/govulncheck ./... 2>&1) || status=$$?; \
+	case $$status in \
+	0|3) echo "$$out"; exit $$status;; \
+	*) echo "govulncheck: skipped, the vulnerability database could not be read: $$(tail -n 1 <<<"$$out" | cut -c1-160)";; \
+	esac
+
+.PHONY: e2e
+e2e: build package lab-tools ## The lab's scenarios on a real kernel; RUN=regexp for some
+	@test/lab/e2e.sh '$(RUN)'
+
+.PHONY: demo
+demo: build package lab-tools ## The main job, told step by step
+	@bin/lab run test/lab/scenarios/demo/*.sh
+	@echo 'demo: ok'
+
+.PHONY: lab-tools
+lab-tools:
+	@tools/need.sh qemu-system-x86:qemu-system-x86_64 qemu-utils:qemu-img mmdebstrap:mmdebstrap \
+		socat:socat e2fsprogs:mke2fs
+
+.PHONY: fuzz
+fuzz: ## Each fuzz target for FUZZTIME
+	@tools/fuzz.sh
+
+.PHONY: bench
+bench: ## Benchmarks, beside what they are compared to
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
+
+##@ Tools
+
+# tool_NAME: the package in tools/go.mod that builds it.
+tool_gofumpt           := mvdan.cc/gofumpt
+tool_nfpm              := github.com/goreleaser/nfpm/v2/cmd/nfpm
+tool_ec2-metadata-mock := github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock
+tool_govulncheck       := golang.org/x/vuln/cmd/govulncheck
+
+$(TOOLS)/%:
+	@echo "building $* (once)"
+	cd tools && CGO_ENABLED=0 go build -trimpath -o $@ $(tool_$*)
+
+$(LINT)/golangci-lint:
+	@echo "building golangci-lint (once, some minutes)"
+	cd tools/lint && CGO_ENABLED=0 go build -trimpath -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(PROMTOOL):
+	tools/promtool.sh $@

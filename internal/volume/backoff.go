@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/volseal/volseal/internal/fault"
+)
+
+// The bounds of a retry. The ceiling is 20 s rather than the customary 30 or
+// more, so that a mended cause leads to Mounted within 40 s: one call that was
+// just timing out, the wait, the proof, the opening and the mount.
+const (
+	retryFloor   = 500 * time.Millisecond
+	retryCeiling = 20 * time.Second
+	// What only an edit of the configuration or of the volume can mend is asked
+	// about rarely; the edit itself wakes the worker.
+	retryMisconfigured = time.Minute
+	// An idle volume is looked at this often even if no event came.
+	resync = time.Minute
+	// EC2 and the kernel are asked again this often while they are at work.
+	awaitPoll = 2 * time.Second
+	// After this long, work that EC2 or the kernel should have finished is an error to show.
+	awaitPatience = time.Minute
+)
+
+// retryAfter is how long to wait after the n-th failure in a row (n >= 1), with
+// full jitter so that a fleet that lost its key at one moment does not ask
+// again at one moment.
+func retryAfter(class fault.Class, n int) time.Duration {
+	ceiling := retryCeiling
+	if class == fault.Misconfigured {
+		ceiling = retryMisconfigured
+	}
+	limit := retryFloor << min(n, 10)
+	return jitter(min(limit, ceiling))
+}
+
+// jitter is uniform between the floor and limit.
+func jitter(limit time.Duration) time.Duration {
+	if limit <= retryFloor {
+		return retryFloor
+	}
+	return retryFloor + rand.N(limit-retryFloor)
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import "time"
+
+// Phase is how far a volume is open. It is derived from facts on every pass
+// and never stored; an error stands beside it, never instead of it.
+type Phase string
+
+// The phases.
+const (
+	Detached    Phase = "Detached"
+	Attached    Phase = "Attached"
+	Sealed      Phase = "Sealed"
+	Unlocked    Phase = "Unlocked"
+	Mounted     Phase = "Mounted"
+	Quarantined Phase = "Quarantined"
+)
+
+// Phases lists every phase, in opening order.
+func Phases() []Phase {
+	return []Phase{Detached, Attached, Sealed, Unlocked, Mounted, Quarantined}
+}
+
+// Wish is what the operator wants of a volume; it outlives restarts in the claim.
+type Wish string
+
+// The wishes.
+const (
+	WishMounted  Wish = "mounted"
+	WishSealed   Wish = "sealed"
+	WishDetached Wish = "detached"
+)
+
+// CloudState is EC2's word on the attachment, reduced to what next needs.
+type CloudState int
+
+// The states of an attachment.
+const (
+	CloudUnasked   CloudState = iota // not asked in this pass: the answer would change nothing
+	CloudDetached                    // available, attached nowhere
+	CloudAttaching                   // on its way here
+	CloudStuck                       // on its way here for longer than stuckAfter
+	CloudAttached                    // attached to this instance
+	CloudDetaching                   // on its way off, from here
+	CloudElsewhere                   // attached to another instance
+	CloudUnusable                    // creating, error, deleted
+)
+
+// MappingState is the state of the published mapping.
+type MappingState int
+
+// The states of a mapping.
+const (
+	MapAbsent  MappingState = iota
+	MapSound                // on our device, with the claim's UUID, live
+	MapUnsound              // anything else under our name
+)
+
+// MountState is where the mapping is mounted.
+type MountState int
+
+// The states of a mount.
+const (
+	MountNone      MountState = iota
+	MountHere                 // the mapping, at its mount point
+	MountElsewhere            // the mapping, somewhere else
+	MountForeign              // something else, at our mount point
+)
+
+// stuckAfter is how long an attachment may be "attaching" before it is taken
+// back and tried anew. AWS's own CSI driver allows 90 s.
+const stuckAfter = 90 * time.Second
+
+// Facts are what one pass observed, as small enumerations: small enough that a
+// test visits every combination of them.
+type Facts struct {
+	Wish        Wish
+	Rebuild     bool // an operator asked for a re-attach: whatever is open is closed first
+	InitWanted  bool // an operator asked, in so many words, to format this volume
+	MayAttach   bool // configuration: attaching and detaching are ours to do
+	Quarantined bool // the claim says so
+	Stage       Stage
+	Cloud       CloudState
+	Device      bool
+	Header      HeaderState
+	Pending     bool // a mapping under the pending name: an opening that was cut short
+	Mapping     MappingState
+	Proved      bool // this process opened the mapping, and the proof is still young enough
+	Mount       MountState
+}
+
+// open reports whether key material for the volume is in the kernel.
+func (f Facts) open() bool { return f.Mapping != MapAbsent || f.Pending }
+
+// contradiction names what cannot be explained by any ordinary history, or "".
+// Facts that merely wait for an operator (a foreign mount at our mount point)
+// are refusals, not contradictions.
+func (f Facts) contradiction() string {
+	switch {
+	case f.Mapping == MapUnsound:
+		return "mapping-unsound"
+	case f.Mapping == MapSound && !f.Device:
+		return "device-lost"
+	case f.Mount == MountHere && f.Mapping == MapAbsent:
+		return "mount-without-mapping"
+	case f.Mapping == MapSound || !f.Device || f.Header == HeaderUnread:
+		return ""
+	case f.Stage == StageReady && f.Header == HeaderBlank:
+		return "header-gone"
+	case f.Header == HeaderForeign && f.Stage != StageHeader:
+		return "header-foreign"
+	}
+	return ""
+}
+
+// phase derives the phase.
+func (f Facts) phase() Phase {
+	switch {
+	case f.Quarantined || f.contradiction() != "":
+		return Quarantined
+	case f.Mount == MountHere:
+		return Mounted
+	case f.Mapping == MapSound:
+		return Unlocked
+	case f.Device && f.Header == HeaderLUKS2 && f.Stage != StageHeader:
+		return Sealed
+	case f.Device:
+		return Attached
+	}
+	return Detached
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"errors"
+	"time"
+
+	"github.com/volseal/volseal/internal/fault"
+)
+
+// failing is the run of failures of one step; its zero value is no failure.
+type failing struct {
+	step   Step
+	title  string // of the step, for a person
+	err    error
+	n      int
+	since  time.Time
+	retry  time.Time
+	device bool // facts at the time of the failure, see resting
+	mount  MountState
+}
+
+// resting reports whether the pause before a retry still lasts. An event ends
+// it early only if the device or the mount changed; a fleet's worth of udev
+// chatter must not become a fleet's worth of KMS calls.
+func (f failing) resting(o observed) bool {
+	return f.n > 0 && time.Now().Before(f.retry) &&
+		f.device == o.facts.Device && f.mount == o.facts.Mount
+}
+
+// fail keeps the error for status and plans the retry. Blame on the disk
+// quarantines the volume, durably: no restart may forget it.
+func (w *worker) fail(o observed, step Step, err error) {
+	class := fault.ClassOf(err)
+	changed := w.failing.n == 0 || w.failing.step != step || fault.ClassOf(w.failing.err) != class
+	if changed {
+		w.failing = failing{step: step, title: failedTitle(step, o.facts), since: time.Now()}
+	}
+	w.failing.err = err
+	w.failing.n++
+	w.failing.retry = time.Now().Add(retryAfter(class, w.failing.n))
+	w.failing.device, w.failing.mount = o.facts.Device, o.facts.Mount
+	if changed {
+		w.logFailure(step, err)
+	}
+	if o.facts.Wish == WishMounted && o.facts.Mount != MountHere {
+		w.ports.Recorder.MountRefused(o.spec.Name, class)
+	}
+	if class == fault.Integrity {
+		w.quarantine(err)
+	}
+	if !class.WaitingHelps() {
+		w.init = false // spent: what refused it must be looked at before anything is formatted
+	}
+}
+
+// failedTitle names what failed. Where no step was chosen yet, or all of them
+// are refused, it is the step that the volume's phase leads to.
+func failedTitle(step Step, f Facts) string {
+	switch {
+	case step != StepNone && step != StepRefuse:
+		return step.Title()
+	case f.Wish == WishDetached:
+		return StepDetach.Title()
+	case f.Wish == WishSealed:
+		return StepClose.Title()
+	case f.Mount != MountNone || f.Mapping != MapAbsent:
+		return StepMount.Title()
+	case f.InitWanted:
+		return StepFormat.Title()
+	case f.Device:
+		return StepOpen.Title()
+	}
+	return StepAttach.Title()
+}
+
+// logFailure is one line for a run of equal failures.
+func (w *worker) logFailure(step Step, err error) {
+	w.log.Warn("step failed", "step", string(step), "class", string(fault.ClassOf(err)),
+		"reason", fault.ReasonOf(err), "error", err.Error(), "hint", fault.HintOf(err), "detail", detail(err))
+}
+
+// detail is the technical error beneath the cause, for the journal only.
+func detail(err error) string {
+	var e *fault.Error
+	if errors.As(err, &e) && e.Err != nil {
+		return e.Err.Error()
+	}
+	return ""
+}
+
+func (w *worker) quarantine(err error) {
+	q := &Quarantine{Step: w.failing.title, Reason: fault.ReasonOf(err), Cause: err.Error(), Hint: fault.HintOf(err), Since: time.Now().UTC()}
+	uerr := w.update(func(c *Claim) {
+		if c.Quarantine == nil {
+			c.Quarantine = q
+		}
+	})
+	if uerr != nil {
+		w.log.Error("quarantine is not durable", "error", uerr)
+		w.mu.Lock()
+		w.claim.Quarantine = q // holds at least until this process ends
+		w.mu.Unlock()
+	}
+	w.log.Error("volume quarantined", "reason", q.Reason, "cause", q.Cause, "hint", q.Hint)
+}
+
+// update changes the claim durably, or not at all.
+func (w *worker) update(change func(*Claim)) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.claimErr != nil {
+		return w.claimErr
+	}
+	c := w.claim
+	change(&c)
+	if c == w.claim {
+		return nil
+	}
+	if err := w.ports.Claims.Save(c); err != nil {
+		return err
+	}
+	w.claim = c
+	return nil
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+// Step is the one thing to do next.
+type Step string
+
+// The steps. Each is idempotent and survives being killed at any point: the
+// next pass observes afresh and adopts whatever was done.
+const (
+	StepNone        Step = ""             // nothing to do: the wish has come true, or only an operator can help
+	StepRefuse      Step = "refuse"       // nothing may be done: the refusal says why
+	StepAttach      Step = "attach"       // ask EC2 to attach
+	StepAwait       Step = "await"        // EC2 or the kernel is at work: look again soon
+	StepTakeBack    Step = "take-back"    // detach an attachment that is stuck in attaching
+	StepFormat      Step = "format"       // prove blankness, build the header, record the claim
+	StepWriteHeader Step = "write-header" // put the recorded header onto the device
+	StepOpen        Step = "open"         // freeze, check, prove, open, check again, publish
+	StepMount       Step = "mount"        // have systemd mount
+	StepUnmount     Step = "unmount"      // have systemd stop the mount, and first who needs it
+	StepClose       Step = "close"        // remove the mapping; the key leaves the kernel
+	StepDetach      Step = "detach"       // ask EC2 to detach
+)
+
+// Steps lists every step that does something, for metrics.
+func Steps() []Step {
+	return []Step{
+		StepRefuse, StepAttach, StepAwait, StepTakeBack, StepFormat, StepWriteHeader,
+		StepOpen, StepMount, StepUnmount, StepClose, StepDetach,
+	}
+}
+
+// Title is the step as a person reads it in a failure's summary.
+func (s Step) Title() string {
+	titles := map[Step]string{
+		StepRefuse:      "Check volume",
+		StepAttach:      "Attach volume",
+		StepAwait:       "Attach volume",
+		StepTakeBack:    "Attach volume",
+		StepFormat:      "Format volume",
+		StepWriteHeader: "Format volume",
+		StepOpen:        "Unlock volume",
+		StepMount:       "Mount volume",
+		StepUnmount:     "Unmount volume",
+		StepClose:       "Lock volume",
+		StepDetach:      "Detach volume",
+	}
+	return titles[s]
+}
+
+// next picks the one next step. It is pure and total.
+//
+//	opening   Detached ──attach──▶ Attached ──────────▶ Sealed ──open──▶ Unlocked ──mount──▶ Mounted
+//	              ▲ await             │ format,            │ (proof)         │ proof too old,
+//	              └ take-back         ▼ write-header       ▼                 ▼ or not ours: close, back to Sealed
+//	                                Sealed            Quarantined
+//
+//	closing   Mounted ──unmount──▶ Unlocked ──close──▶ Sealed ──detach──▶ Detached
+//
+//	Quarantined: nothing opens; closing is still allowed, because it only takes access away.
+//
+// An open mapping that is not mounted never stands without a valid proof: a
+// later start of the mount unit would otherwise mount it with nobody asked.
+func next(f Facts) Step {
+	if f.Wish != WishMounted || f.Rebuild {
+		if s := closing(f); s != StepNone {
+			return s
+		}
+	}
+	switch f.Wish {
+	case WishDetached:
+		return detaching(f)
+	case WishMounted:
+		return opening(f)
+	}
+	return StepNone
+}
+
+// closing takes the volume down to Sealed, one layer at a time.
+func closing(f Facts) Step {
+	switch {
+	case f.Rebuild && f.phase() == Mounted:
+		return StepNone // sound and mounted: a re-attach has nothing to do
+	case f.Mount == MountHere:
+		return StepUnmount
+	case f.Mount == MountElsewhere:
+		return StepRefuse // somebody's own mount: theirs to end
+	case f.open():
+		return StepClose
+	}
+	return StepNone
+}
+
+func detaching(f Facts) Step {
+	switch {
+	case f.Cloud == CloudAttached || f.Cloud == CloudAttaching || f.Cloud == CloudStuck:
+		if !f.MayAttach {
+			return StepRefuse
+		}
+		return StepDetach
+	case f.Cloud == CloudDetaching || f.Device:
+		return StepAwait
+	}
+	return StepNone
+}
+
+func opening(f Facts) Step {
+	switch f.phase() {
+	case Quarantined, Mounted:
+		return StepNone
+	case Unlocked:
+		return mounting(f)
+	}
+	if f.Pending {
+		return StepClose
+	}
+	if f.Mount == MountForeign {
+		return StepRefuse
+	}
+	switch f.phase() {
+	case Sealed:
+		return unlocking(f)
+	case Attached:
+		return formatting(f)
+	}
+	return attaching(f)
+}
+
+func mounting(f Facts) Step {
+	switch {
+	case f.Mount == MountElsewhere:
+		return StepRefuse
+	case !f.Proved || f.Mount == MountForeign:
+		return StepClose
+	}
+	return StepMount
+}
+
+func unlocking(f Facts) Step {
+	if s := attachedHere(f); s != StepNone {
+		return s
+	}
+	if f.InitWanted && f.Stage != StageFilesystem {
+		return StepRefuse // there is a header already: formatting it anew would destroy data
+	}
+	return StepOpen
+}
+
+func formatting(f Facts) Step {
+	if s := attachedHere(f); s != StepNone {
+		return s
+	}
+	switch {
+	case f.Stage == StageHeader:
+		return StepWriteHeader
+	case f.Header == HeaderBlank && f.Stage == StageNone && f.InitWanted:
+		return StepFormat
+	}
+	return StepRefuse
+}
+
+// attachedHere insists on EC2's word that the device we see is attached to this
+// instance and to no other. StepNone means that it is.
+func attachedHere(f Facts) Step {
+	switch f.Cloud {
+	case CloudAttached:
+		return StepNone
+	case CloudAttaching, CloudDetaching:
+		return StepAwait
+	}
+	return StepRefuse
+}
+
+func attaching(f Facts) Step {
+	switch f.Cloud {
+	case CloudDetached:
+		if f.MayAttach {
+			return StepAttach
+		}
+		return StepAwait
+	case CloudStuck:
+		if f.MayAttach {
+			return StepTakeBack
+		}
+		return StepAwait
+	case CloudAttaching, CloudAttached, CloudDetaching:
+		return StepAwait
+	}
+	return StepRefuse
+}

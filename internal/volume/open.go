@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/volseal/volseal/internal/envelope"
+	"github.com/volseal/volseal/internal/fault"
+)
+
+// Limits of the steps that wait for processes or for systemd. A step that
+// exceeds its limit is retried like any other failure.
+const (
+	openLimit  = 2 * time.Minute
+	mountLimit = 2 * time.Minute
+	mkfsLimit  = 30 * time.Minute
+)
+
+// open takes a volume from Sealed to Unlocked: freeze, check, prove, open,
+// check again, publish. Until the last of these, the mapping has a name that
+// no mount unit waits for.
+func (w *worker) open(ctx context.Context, o observed) error {
+	ctx, cancel := context.WithTimeout(ctx, openLimit+mkfsLimit)
+	defer cancel()
+	h, err := w.freeze(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer w.ports.Crypt.Discard(h)
+	c, err := w.choose(o, h)
+	if err != nil {
+		return w.rejected(o, err)
+	}
+	proof, err := w.prove(ctx, o.spec, c.Token)
+	if err != nil {
+		return err
+	}
+	if err := w.openWith(ctx, o, h, c, proof); err != nil {
+		proof.Release()
+		w.closePending(ctx, o)
+		return err
+	}
+	w.dropProof()
+	w.proof = proof
+	return nil
+}
+
+func (w *worker) freeze(ctx context.Context, o observed) (*Header, error) {
+	h, err := w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
+	if err != nil {
+		return nil, w.rejected(o, err)
+	}
+	if o.claim.LUKSUUID != "" && h.UUID != o.claim.LUKSUUID {
+		w.ports.Crypt.Discard(h)
+		return nil, w.rejected(o, &fault.Error{
+			Class: fault.Integrity, Reason: "uuid",
+			Cause: fmt.Sprintf("The header of %s has another UUID than the one this host recorded.", o.volumeID),
+			Hint:  "If the volume was replaced on purpose, move its claim away from /var/lib/volseal/claims and run: volseal reattach " + o.spec.Name,
+		})
+	}
+	return h, nil
+}
+
+// rejected counts a header that policy, MAC or claim refuses.
+func (w *worker) rejected(o observed, err error) error {
+	if fault.ClassOf(err) == fault.Integrity {
+		w.ports.Recorder.HeaderRejected(o.spec.Name, fault.ReasonOf(err))
+	}
+	return err
+}
+
+// choose picks the token to open with: it must be for the pinned CMK and the
+// configured context, and not older than the newest seen here. All of it is
+// known before KMS is asked anything.
+func (w *worker) choose(o observed, h *Header) (Candidate, error) {
+	var best *Candidate
+	var refused error
+	for i := range h.Candidates {
+		c := &h.Candidates[i]
+		if err := o.acceptable(c.Token); err != nil {
+			refused = err
+			continue
+		}
+		if best == nil || c.Token.Generation > best.Token.Generation {
+			best = c
+		}
+	}
+	if best != nil {
+		return *best, nil
+	}
+	if refused == nil {
+		refused = integrity("token-missing", "The header holds no token of volseal.",
+			"This volume was not made by volseal, or its header was changed.")
+	}
+	return Candidate{}, refused
+}
+
+func (o observed) acceptable(t envelope.Token) error {
+	switch {
+	case t.KeyARN != o.spec.KeyARN:
+		return integrity("token-key", "The header's data key is wrapped under another CMK than the configured one.",
+			"If key_arn was edited, put the old ARN back: a CMK is changed by a rotation, not by the configuration alone. Otherwise treat the volume as tampered with.")
+	case !t.EncryptionContext.Equal(o.spec.Context):
+		return integrity("token-context", "The header belongs to another database or encryption context than the configured one.",
+			"Check database and encryption_context of this volume. If they are right, the volume is not this database's.")
+	case t.Generation < o.claim.Generation:
+		return integrity("token-generation", fmt.Sprintf("The header is of generation %d; this host has seen generation %d.", t.Generation, o.claim.Generation),
+			"An older header was put back. If that was you, move the claim away from /var/lib/volseal/claims and run: volseal reattach "+o.spec.Name)
+	}
+	return nil
+}
+
+// prove obtains the data key together with a live proof, and tells everybody
+// who wants to know how the CMK fared.
+func (w *worker) prove(ctx context.Context, s Spec, t envelope.Token) (*envelope.Proof, error) {
+	started := time.Now()
+	p, err := w.ports.Keyring.Prove(ctx, envelope.Ref{KeyARN: s.KeyARN, Context: s.Context}, t.WrappedKey)
+	if ctx.Err() != nil && err != nil {
+		return nil, err
+	}
+	w.ports.Keys.Record(s.KeyARN, fault.ClassOf(err))
+	if err != nil {
+		w.ports.Recorder.DecryptFailed(s.Name, fault.ClassOf(err))
+		return nil, err
+	}
+	w.lastProof = started
+	return p, nil
+}
+
+// openWith verifies the MAC, opens under the pending name, finishes an init
+// that is under way, and publishes.
+func (w *worker) openWith(ctx context.Context, o observed, h *Header, c Candidate, proof *envelope.Proof) error {
+	passphrase, mac, err := proof.Derive(c.Token.Salt)
+	if err != nil {
+		return err
+	}
+	defer passphrase.Destroy()
+	defer mac.Destroy()
+	if err := c.Token.Verify(mac, c.Meaning); err != nil {
+		return w.rejected(o, err)
+	}
+	if err := w.ports.Crypt.Open(ctx, o.device, h, c.Keyslot, o.spec.Pending(), passphrase); err != nil {
+		return w.rejected(o, err)
+	}
+	if o.claim.Stage == StageFilesystem {
+		if err := w.ports.Formatter.MakeFilesystem(ctx, o.spec.Pending(), o.spec.Filesystem); err != nil {
+			return err
+		}
+	}
+	if err := w.stillProved(ctx, o, c, proof); err != nil {
+		return err
+	}
+	if err := w.claimReady(o, h, c); err != nil {
+		return err
+	}
+	return w.ports.Crypt.Publish(ctx, o.spec.Pending(), o.spec.Mapping())
+}
+
+// stillProved renews a proof that aged while the mapping was being opened:
+// publishing is what lets systemd mount.
+func (w *worker) stillProved(ctx context.Context, o observed, c Candidate, proof *envelope.Proof) error {
+	if w.ports.Keyring.Valid(proof) {
+		return nil
+	}
+	again, err := w.prove(ctx, o.spec, c.Token)
+	if err != nil {
+		return err
+	}
+	again.Release()
+	return nil
+}
+
+// claimReady records, before anything can be stored, that from here on the
+// volume may hold data.
+func (w *worker) claimReady(o observed, h *Header, c Candidate) error {
+	return w.update(func(cl *Claim) {
+		cl.VolumeID, cl.LUKSUUID = o.volumeID, h.UUID
+		cl.Generation, cl.Stage = c.Token.Generation, StageReady
+	})
+}
+
+// mount has systemd mount. If that fails, the mapping is closed at once: it
+// must not stand open for a later mount that nobody proved.
+func (w *worker) mount(ctx context.Context, o observed) error {
+	mctx, cancel := context.WithTimeout(ctx, mountLimit)
+	defer cancel()
+	err := w.ports.Mounts.Start(mctx, o.spec.Mountpoint)
+	if err == nil {
+		return nil
+	}
+	// Busy means that a mount is under way after all; the next pass will see it.
+	if cerr := w.closeAll(ctx, o); cerr != nil && fault.ReasonOf(cerr) != "busy" {
+		w.log.Error("mapping stays open after a failed mount", "error", cerr)
+	}
+	return err
+}
+
+// closePending takes back a half-finished opening, even when the agent is
+// being stopped. If it fails, the next pass finds the mapping and tries again.
+func (w *worker) closePending(ctx context.Context, o observed) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openLimit)
+	defer cancel()
+	if err := w.ports.Crypt.Close(ctx, o.spec.Pending()); err != nil {
+		w.log.Error("pending mapping stays open", "error", err)
+	}
+}
+
+func (w *worker) closeAll(ctx context.Context, o observed) error {
+	ctx, cancel := context.WithTimeout(ctx, openLimit)
+	defer cancel()
+	w.dropProof()
+	if err := w.ports.Crypt.Close(ctx, o.spec.Pending()); err != nil {
+		return err
+	}
+	return w.ports.Crypt.Close(ctx, o.spec.Mapping())
+}
+
+func (w *worker) dropProof() {
+	if w.proof != nil {
+		w.proof.Release()
+		w.proof = nil
+	}
+}
+
+func integrity(reason, cause, hint string) error {
+	return &fault.Error{Class: fault.Integrity, Reason: reason, Cause: cause, Hint: hint}
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/volseal/volseal/internal/envelope"
+	"github.com/volseal/volseal/internal/fault"
+)
+
+// ErrNoDevice is Devices.Find's answer when no block device carries the volume's serial.
+var ErrNoDevice = errors.New("no device with this volume's serial")
+
+// Cloud is EC2 as this host sees it. Every error is a *fault.Error.
+// No method waits for a state: the reconciler asks again.
+type Cloud interface {
+	// Volume describes one volume.
+	Volume(ctx context.Context, volumeID string) (CloudVolume, error)
+	// Attach asks for the volume to be attached to this instance. Already
+	// attached or attaching here is success.
+	Attach(ctx context.Context, volumeID string) error
+	// Detach asks for it to be detached from this instance, never by force.
+	// Already detached or detaching is success.
+	Detach(ctx context.Context, volumeID string) error
+}
+
+// CloudVolume is EC2's word on one volume.
+type CloudVolume struct {
+	ID          string
+	State       string // EC2's volume state: creating, available, in-use, deleting, deleted, error
+	Encrypted   bool
+	KeyARN      string // the CMK of the EBS layer; "" when unencrypted
+	MultiAttach bool
+	Zone        string
+	Attachment  string    // state of the attachment to this instance: "", attaching, attached, detaching, busy
+	Since       time.Time // when that attachment was asked for; zero when unknown
+	Elsewhere   string    // another instance it is attached to, "" if none
+}
+
+// Device is a block device found by its NVMe serial.
+type Device struct {
+	Path         string // /dev/nvme1n1, for messages and for cryptsetup
+	Major, Minor uint32 // its identity: mappings are compared with this, never by path
+	Bytes        int64
+}
+
+// Devices finds block devices. It reads sysfs afresh on each call.
+type Devices interface {
+	// Find returns the one device whose serial is the volume id. ErrNoDevice if
+	// there is none; a *fault.Error of class Integrity on any doubt (two devices
+	// of one serial, a partition table in the way, a model that is not EBS).
+	Find(ctx context.Context, volumeID string) (Device, error)
+}
+
+// HeaderState is what a first look at the device tells, without any key and
+// without starting a process. It decides nothing about trust: Freeze does.
+type HeaderState int
+
+// The states of a header.
+const (
+	HeaderUnread  HeaderState = iota // no device, or not looked at
+	HeaderBlank                      // the header area is all zeros
+	HeaderLUKS2                      // a LUKS2 magic where the first header belongs
+	HeaderForeign                    // anything else: a file system, LUKS1, a damaged header
+)
+
+// HeaderFact is the first look.
+type HeaderFact struct {
+	State HeaderState
+	UUID  string // of the primary header as written there, unverified; "" unless HeaderLUKS2
+	What  string // for messages: "ext4 file system", "LUKS1 header", …; a word of ours, never text from the disk
+}
+
+// Header is a frozen, policy-checked copy of a device's LUKS2 header. All later
+// decisions and cryptsetup itself use the copy, so what was checked is what is opened.
+type Header struct {
+	Path       string // root-only file holding the copy
+	UUID       string
+	Candidates []Candidate // at least one
+}
+
+// Candidate is one token of ours in a frozen header, with the keyslot it is bound to.
+type Candidate struct {
+	Token   envelope.Token
+	Keyslot int
+	Meaning []byte // canonical JSON of what the MAC covers besides the token
+}
+
+// Mapping is what sysfs tells of a device-mapper device. The zero value means absent.
+type Mapping struct {
+	Present      bool
+	Suspended    bool
+	Major, Minor uint32    // of the mapping itself
+	UUID         string    // LUKS UUID from the dm uuid; "" if it is not a LUKS2 mapping
+	Backing      []Backing // devices beneath
+	Holders      int       // devices stacked above it
+}
+
+// Backing is the identity of a device beneath a mapping.
+type Backing struct{ Major, Minor uint32 }
+
+// Crypt is LUKS2 and dm-crypt. Errors that blame the disk are *fault.Error of
+// class Integrity with the name of the failed rule as Reason.
+type Crypt interface {
+	// Look is the cheap first look at a device.
+	Look(ctx context.Context, dev Device) (HeaderFact, error)
+	// Freeze copies the header once, checks it against policy, and returns the
+	// copy. name keeps concurrent copies apart. The caller discards it.
+	Freeze(ctx context.Context, dev Device, name string) (*Header, error)
+	// Discard removes a frozen copy. Harmless on nil and when repeated.
+	Discard(h *Header)
+	// Mapping tells of the mapping of that name. Absence is not an error.
+	Mapping(ctx context.Context, name string) (Mapping, error)
+	// Open opens dev with the frozen header under the name pending and compares
+	// the live table with policy; on any mismatch it closes it again.
+	Open(ctx context.Context, dev Device, h *Header, keyslot int, pending string, passphrase *envelope.Secret) error
+	// Publish renames a pending mapping to its final name and waits for udev.
+	Publish(ctx context.Context, pending, mapping string) error
+	// Close removes a mapping; the key leaves the kernel. Already absent is success.
+	// A mapping in use is a *fault.Error with Reason "busy".
+	Close(ctx context.Context, mapping string) error
+}
+
+// Formatter makes a blank volume ours. Only init uses it.
+type Formatter interface {
+	// CheckBlank reads the whole device and returns nil only if every byte is
+	// zero, or is part of the header image at path (an interrupted WriteHeader of
+	// ours); path "" allows zeros only. progress is told bytes read and total.
+	CheckBlank(ctx context.Context, dev Device, path string, progress func(done, total int64)) error
+	// BuildHeader writes a complete header image to path, durably: LUKS2 of this
+	// uuid with one keyslot for passphrase and the token that seal returns for
+	// the header's meaning (see Candidate.Meaning).
+	BuildHeader(ctx context.Context, path, uuid string, dev Device, passphrase *envelope.Secret, seal func(keyslot int, meaning []byte) (envelope.Token, error)) error
+	// WriteHeader restores the image onto the device, flushes, and reads it back.
+	WriteHeader(ctx context.Context, dev Device, path string) error
+	// MakeFilesystem makes a file system (ext4 or xfs) on a pending mapping,
+	// whatever is there: the claim says that nothing was ever stored in it.
+	MakeFilesystem(ctx context.Context, mapping, filesystem string) error
+}
+
+// MountFact is what PID 1's mount table says of a mapping and a mount point.
+type MountFact struct {
+	Mounted  bool // the mapping is mounted at the mount point, on top
+	ReadOnly bool
+	Others   []string // other places where the mapping is mounted
+	Occupied bool     // something that is not the mapping is mounted at the mount point
+}
+
+// Mounts has systemd mount and unmount; it never calls mount(2).
+type Mounts interface {
+	// Find looks the mapping (by device number; zero if absent) up in the host's mount table.
+	Find(ctx context.Context, m Mapping, mountpoint string) (MountFact, error)
+	// Start starts the mount unit of the mount point and waits for the job.
+	Start(ctx context.Context, mountpoint string) error
+	// Stop stops it and waits: systemd first stops the units that require it.
+	Stop(ctx context.Context, mountpoint string) error
+}
+
+// Recorder counts what happens. It must not block. The metrics package implements it.
+type Recorder interface {
+	// Step is told of each step taken, with the class of its failure or None.
+	Step(volume string, step Step, class fault.Class, took time.Duration)
+	// DecryptFailed: KMS, or the proof it stands for, said no.
+	DecryptFailed(volume string, class fault.Class)
+	// MountRefused: a volume that should be mounted was refused, by class.
+	MountRefused(volume string, class fault.Class)
+	// HeaderRejected: policy or the MAC refused a header, by the rule's name.
+	HeaderRejected(volume, reason string)
+	// Reconciled: a pass ended.
+	Reconciled(volume string)
+}

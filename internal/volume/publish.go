@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"time"
+
+	"github.com/volseal/volseal/internal/fault"
+)
+
+// publish shows what the pass found. seq is the newest wish it dealt with.
+func (w *worker) publish(o observed, seq uint64) {
+	w.mu.Lock()
+	s := w.status
+	phase := o.facts.phase()
+	if w.claim.Quarantine != nil && w.claimErr == nil {
+		phase = Quarantined
+	}
+	if s.Since == nil || s.Phase != phase {
+		s.Since = timeOrNil(time.Now())
+	}
+	s.Phase = phase
+	w.describe(&s, w.spec, w.claim)
+	s.Device, s.Mapping = o.device.Path, ""
+	if o.mapping.Present {
+		s.Mapping = o.spec.Mapping()
+	}
+	s.LastProof = timeOrNil(w.lastProof)
+	s.WouldSurviveReboot = phase == Mounted && w.canary.proved && w.failing.n == 0
+	if phase != Mounted && phase != Quarantined {
+		w.canary = canary{}
+		s.WouldSurviveReboot = false
+	}
+	w.explainFailure(&s)
+	s.Answered = seq
+	w.status = s
+	w.mu.Unlock()
+	w.told()
+}
+
+// describe fills in what configuration and claim say.
+func (w *worker) describe(s *Status, spec Spec, c Claim) {
+	s.VolumeID, s.Database, s.Mountpoint, s.KeyARN = spec.VolumeID, spec.Database, spec.Mountpoint, spec.KeyARN
+	if s.VolumeID == "" {
+		s.VolumeID = c.VolumeID
+	}
+	if c.Wish != "" {
+		s.Wish = c.Wish
+	}
+	s.LUKSUUID, s.Generation = c.LUKSUUID, c.Generation
+}
+
+func (w *worker) explainFailure(s *Status) {
+	s.Class, s.Error, s.Hint, s.Reason, s.FailedStep = fault.None, "", "", "", ""
+	s.FailingSince, s.NextRetry = nil, nil
+	if q := w.claim.Quarantine; q != nil {
+		s.Class, s.Error, s.Hint, s.Reason = fault.Integrity, q.Cause, q.Hint, q.Reason
+		s.FailingSince = timeOrNil(q.Since)
+		s.FailedStep = q.Step
+		return
+	}
+	if f := w.failing; f.n > 0 {
+		s.Class, s.Error, s.Hint, s.Reason = fault.ClassOf(f.err), f.err.Error(), hintOf(f.err), fault.ReasonOf(f.err)
+		s.FailedStep, s.FailingSince, s.NextRetry = f.title, timeOrNil(f.since), timeOrNil(f.retry)
+	}
+}
+
+func hintOf(err error) string {
+	if c, ok := asConflict(err); ok {
+		return c.Hint
+	}
+	return fault.HintOf(err)
+}
+
+// progress shows how far long work has come.
+func (w *worker) progress(text string) {
+	w.mu.Lock()
+	changed := w.status.Progress != text
+	w.status.Progress = text
+	w.mu.Unlock()
+	if changed {
+		w.told()
+	}
+}
+
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}

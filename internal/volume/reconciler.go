@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"sync"
+	"time"
+)
+
+// Verb is what an operator may ask of a volume.
+type Verb string
+
+// The verbs.
+const (
+	VerbInit     Verb = "init"     // format a blank volume, once, then mount it
+	VerbUnlock   Verb = "unlock"   // to Mounted
+	VerbLock     Verb = "lock"     // to Sealed, and stay there
+	VerbReattach Verb = "reattach" // from any state to Mounted, by a way that begins anew
+	VerbRelease  Verb = "release"  // to Detached, and stay there
+)
+
+// Reconciler runs one worker a volume. Its methods may be called from anywhere.
+type Reconciler struct {
+	ports Ports
+
+	mu       sync.Mutex
+	ctx      context.Context // nil until Run
+	workers  map[string]*running
+	wg       sync.WaitGroup
+	revision uint64
+	changed  chan struct{}
+}
+
+type running struct {
+	*worker
+	stop context.CancelFunc
+}
+
+// NewReconciler has no volumes until Apply.
+func NewReconciler(p Ports) *Reconciler {
+	return &Reconciler{ports: p, workers: map[string]*running{}, changed: make(chan struct{})}
+}
+
+// Run works until ctx ends, and returns when every worker has stopped. All
+// volumes stay as they are.
+func (r *Reconciler) Run(ctx context.Context) {
+	r.mu.Lock()
+	r.ctx = ctx
+	for _, w := range r.workers {
+		r.start(w)
+	}
+	r.mu.Unlock()
+	<-ctx.Done()
+	r.wg.Wait()
+}
+
+// start is called with r.mu held.
+func (r *Reconciler) start(w *running) {
+	if r.ctx == nil || r.ctx.Err() != nil {
+		return
+	}
+	ctx, stop := context.WithCancel(r.ctx)
+	w.stop = stop
+	r.wg.Go(func() { w.run(ctx) })
+}
+
+// Apply takes a configuration into use. Volumes that left it are no longer
+// worked on, and stay as they are: an edit must not unmount a database.
+func (r *Reconciler) Apply(specs []Spec, probe time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	wanted := map[string]bool{}
+	var arns []string
+	for _, s := range specs {
+		wanted[s.Name] = true
+		arns = append(arns, s.KeyARN)
+		if w, ok := r.workers[s.Name]; ok {
+			w.configure(s, probe)
+			continue
+		}
+		w := &running{worker: newWorker(s, probe, r.ports, r.tell)}
+		r.workers[s.Name] = w
+		r.start(w)
+	}
+	for name, w := range r.workers {
+		if !wanted[name] {
+			r.ports.Log.Warn("volume left the configuration; it stays as it is", "volume", name)
+			if w.stop != nil {
+				w.stop()
+			}
+			delete(r.workers, name)
+		}
+	}
+	r.ports.Keys.Keep(arns)
+	r.bump()
+}
+
+// Wake rings every worker: something on the host changed, and each looks for itself.
+func (r *Reconciler) Wake() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, w := range r.workers {
+		w.ring()
+	}
+}
+
+// Snapshot is the status of everything, in order of names.
+func (r *Reconciler) Snapshot() Snapshot {
+	r.mu.Lock()
+	workers := make([]*running, 0, len(r.workers))
+	for _, w := range r.workers {
+		workers = append(workers, w)
+	}
+	r.mu.Unlock()
+	s := Snapshot{Volumes: make([]Status, 0, len(workers)), Keys: r.ports.Keys.List()}
+	for _, w := range workers {
+		s.Volumes = append(s.Volumes, w.snapshot())
+	}
+	sort.Slice(s.Volumes, func(i, j int) bool { return s.Volumes[i].Name < s.Volumes[j].Name })
+	return s
+}
+
+// Volume is the status of one volume.
+func (r *Reconciler) Volume(name string) (Status, bool) {
+	w, ok := r.worker(name)
+	if !ok {
+		return Status{}, false
+	}
+	return w.snapshot(), true
+}
+
+func (r *Reconciler) worker(name string) (*running, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w, ok := r.workers[name]
+	return w, ok
+}
+
+// Do records a wish, durably, and returns its number; see Status.Answered. The
+// errors are ErrNoSuchVolume, *ConflictError and *fault.Error.
+func (r *Reconciler) Do(name string, verb Verb) (seq uint64, err error) {
+	w, ok := r.worker(name)
+	if !ok {
+		return 0, fmt.Errorf("%w: %q", ErrNoSuchVolume, name)
+	}
+	seq, err = w.do(verb)
+	if err == nil {
+		w.ring()
+		r.tell()
+	}
+	return seq, err
+}
+
+// Changes returns the number of the latest change of any status, and a channel
+// that is closed at the next one.
+func (r *Reconciler) Changes() (revision uint64, changed <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.revision, r.changed
+}
+
+func (r *Reconciler) tell() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.bump()
+}
+
+func (r *Reconciler) bump() {
+	r.revision++
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// configure takes a changed Spec into use at the next pass.
+func (w *worker) configure(s Spec, probe time.Duration) {
+	w.mu.Lock()
+	w.spec, w.probe = s, probe
+	w.describe(&w.status, s, w.claim)
+	w.notes.fresh = true // an edit may mend what failed
+	w.mu.Unlock()
+	w.ring()
+}
+
+func (w *worker) snapshot() Status {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.status
+}
+
+// do checks that the verb fits and records it.
+func (w *worker) do(verb Verb) (uint64, error) {
+	if err := w.fits(verb); err != nil {
+		return 0, err
+	}
+	err := w.update(func(c *Claim) {
+		c.Wish = wishOf(verb)
+		if verb == VerbReattach {
+			c.Quarantine = nil
+		}
+	})
+	if err != nil {
+		return 0, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.callOff != nil {
+		w.callOff()
+	}
+	w.notes = notes{fresh: true, rebuild: verb == VerbReattach, init: verb == VerbInit}
+	w.status.WishSeq++
+	w.status.Wish = wishOf(verb)
+	w.log.Info("wish recorded", "verb", string(verb))
+	return w.status.WishSeq, nil
+}
+
+func wishOf(verb Verb) Wish {
+	switch verb {
+	case VerbLock:
+		return WishSealed
+	case VerbRelease:
+		return WishDetached
+	default:
+		return WishMounted
+	}
+}
+
+// fits refuses verbs that cannot come true, before anything is recorded.
+func (w *worker) fits(verb Verb) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	q := w.claim.Quarantine
+	switch {
+	case w.claimErr != nil:
+		return w.claimErr
+	case q != nil && (verb == VerbUnlock || verb == VerbInit):
+		return integrity(q.Reason, "The volume is quarantined: "+q.Cause, q.Hint)
+	case verb == VerbInit && w.claim.Stage != StageNone:
+		return &ConflictError{
+			Message: "The volume was initialised before (" + w.claim.LUKSUUID + ").",
+			Hint:    "To open it, run: volseal unlock " + w.spec.Name + ". init never formats what may hold data.",
+		}
+	case verb == VerbRelease && !w.spec.Attach:
+		return &ConflictError{
+			Message: "attach is false for this volume: it is attached and detached by somebody else.",
+			Hint:    "Run volseal lock " + w.spec.Name + ", then detach it where it was attached.",
+		}
+	}
+	return nil
+}
+
+func asConflict(err error) (*ConflictError, bool) {
+	var c *ConflictError
+	ok := errors.As(err, &c)
+	return c, ok
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"fmt"
+
+	"github.com/volseal/volseal/internal/fault"
+)
+
+// refusal says why StepRefuse refuses.
+func refusal(o observed) error {
+	switch {
+	case o.facts.Mount == MountElsewhere:
+		return misconfigured("mounted-elsewhere", fmt.Sprintf("The mapping %s is mounted at %s, not only where it belongs.", o.spec.Mapping(), o.mount.Others[0]),
+			"Unmount it there; volseal does not end what it did not begin.")
+	case o.facts.Mount == MountForeign:
+		return misconfigured("mountpoint-occupied", fmt.Sprintf("Something else is mounted at %s.", o.spec.Mountpoint),
+			"See findmnt "+o.spec.Mountpoint+", and unmount it or configure another mountpoint.")
+	case o.facts.Wish == WishDetached:
+		return &ConflictError{
+			Message: "attach is false for this volume: it is attached and detached by somebody else.",
+			Hint:    "Use volseal lock, then detach it where it was attached.",
+		}
+	case o.facts.Cloud != CloudAttached:
+		return refusalByCloud(o)
+	case o.facts.Header == HeaderLUKS2:
+		return &ConflictError{
+			Message: "The volume has a LUKS2 header already; it is not formatted again.",
+			Hint:    "To open it, run: volseal unlock " + o.spec.Name,
+		}
+	case o.facts.Header == HeaderBlank:
+		return misconfigured("not-initialised", "The volume is blank: it was never initialised.",
+			"If it is new, run as root: volseal init "+o.spec.Name+". If it held data, do NOT: restore its header or a snapshot.")
+	}
+	return misconfigured("not-ours", "The volume carries a "+o.header.What+" and no header of volseal.",
+		"Check volume_id. Nothing was changed on the device.")
+}
+
+func refusalByCloud(o observed) error {
+	switch o.facts.Cloud {
+	case CloudElsewhere:
+		return misconfigured("attached-elsewhere", fmt.Sprintf("%s is attached to instance %s.", o.volumeID, o.cloud.Elsewhere),
+			"Stop the other host's database and detach it there first, or correct volume_id.")
+	case CloudUnusable:
+		return misconfigured("volume-state", fmt.Sprintf("EC2 reports %s in state %q.", o.volumeID, o.cloud.State),
+			"A volume in state error was probably created under a CMK that could not be used.")
+	case CloudStuck:
+		return unknown("attach-stuck", fmt.Sprintf("%s has been attaching for more than %s, yet its device is here.", o.volumeID, stuckAfter),
+			"Look at the volume in EC2; detach it there if it stays so.")
+	}
+	return unknown("attachment-doubt", fmt.Sprintf("A device of %s is here, but EC2 does not say that it is attached to this instance.", o.volumeID),
+		"Look at the volume in EC2. Nothing is opened while the two disagree.")
+}
+
+// awaitError says what EC2 or the kernel is late with.
+func awaitError(o observed) error {
+	switch {
+	case o.facts.Cloud == CloudDetaching:
+		return unknown("detach-slow", fmt.Sprintf("EC2 is still detaching %s.", o.volumeID),
+			"Something on this host may still use the device: see lsblk. volseal never detaches by force.")
+	case o.facts.Cloud == CloudAttached:
+		return unknown("device-missing", fmt.Sprintf("EC2 says that %s is attached, but no NVMe device carries its serial.", o.volumeID),
+			"See dmesg and /sys/class/nvme; volseal release and reattach take the attachment anew.")
+	case o.facts.MayAttach:
+		return unknown("attach-slow", fmt.Sprintf("EC2 is still attaching %s.", o.volumeID),
+			"It is taken back and tried again after "+stuckAfter.String()+".")
+	}
+	return unknown("device-awaited", fmt.Sprintf("%s is not attached, and attach is false for it.", o.volumeID),
+		"Attach the volume to this instance.")
+}
+
+// contradictionError is the quarantine of facts that no ordinary history explains.
+func contradictionError(c string, o observed) error {
+	causes := map[string]string{
+		"mapping-unsound":       "A mapping named " + o.spec.Mapping() + " exists that is not this volume's, or whose claim is gone.",
+		"device-lost":           "The device of " + o.volumeID + " vanished while the volume was open.",
+		"mount-without-mapping": "The mount point is in use by a mapping that no longer exists.",
+		"header-gone":           "The header area of " + o.volumeID + " is blank, but the volume was initialised.",
+		"header-foreign":        "The volume carries a " + o.header.What + " where the header of volseal belongs.",
+	}
+	hints := map[string]string{
+		"mapping-unsound": "See dmsetup info " + o.spec.Mapping() + ". volseal reattach " + o.spec.Name + " closes it and opens the volume anew.",
+		"device-lost":     "Stop the database, look at the volume in EC2, then run: volseal reattach " + o.spec.Name,
+		"header-gone":     "Do NOT run init. Restore the header from its backup, or a snapshot of the volume.",
+		"header-foreign":  "Check volume_id. Nothing was changed on the device. When it is right again, run: volseal reattach " + o.spec.Name,
+	}
+	return integrity(c, causes[c], hints[c])
+}
+
+func misconfigured(reason, cause, hint string) error {
+	return &fault.Error{Class: fault.Misconfigured, Reason: reason, Cause: cause, Hint: hint}
+}
+
+func unknown(reason, cause, hint string) error {
+	return &fault.Error{Class: fault.Unknown, Reason: reason, Cause: cause, Hint: hint}
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/volseal/volseal/internal/envelope"
+	"github.com/volseal/volseal/internal/fault"
+)
+
+// Ports are everything a worker needs of the world.
+type Ports struct {
+	Cloud     Cloud
+	Devices   Devices
+	Crypt     Crypt
+	Formatter Formatter
+	Mounts    Mounts
+	Keyring   *envelope.Keyring
+	Claims    *Claims
+	Keys      *KeyBook
+	Recorder  Recorder
+	Log       *slog.Logger
+}
+
+// worker keeps one volume. Its goroutine alone acts on the volume; operators
+// and events leave a note and ring the bell.
+type worker struct {
+	ports Ports
+	log   *slog.Logger
+	bell  chan struct{} // capacity one: many rings are one pass
+	told  func()        // called after the status changed
+
+	mu       sync.Mutex // guards the rest of this block, and the claim's file
+	spec     Spec
+	claim    Claim
+	claimErr error
+	notes    notes
+	status   Status
+	probe    time.Duration      // how often a mounted volume's key is proved
+	callOff  context.CancelFunc // of a blank check that an operator may call off
+
+	// The rest belongs to the goroutine.
+	proof     *envelope.Proof // of a mapping this process opened, until it is mounted
+	rebuild   bool
+	init      bool
+	failing   failing
+	awaiting  time.Time // since when EC2 or the kernel has been waited for
+	released  bool      // EC2 has confirmed the detachment
+	canary    canary
+	lastProof time.Time
+}
+
+// notes are what operators asked for since the last pass.
+type notes struct {
+	fresh   bool // anything at all: a pause before a retry ends
+	rebuild bool
+	init    bool
+}
+
+func newWorker(spec Spec, probe time.Duration, p Ports, told func()) *worker {
+	w := &worker{
+		ports: p,
+		log:   p.Log.With("volume", spec.Name),
+		bell:  make(chan struct{}, 1),
+		told:  told,
+		spec:  spec,
+		probe: probe,
+	}
+	w.claim, w.claimErr = p.Claims.Load(spec.Name)
+	w.status = Status{Name: spec.Name, Phase: Detached, Wish: WishMounted}
+	if w.claimErr == nil {
+		w.status.Wish = w.claim.Wish
+	}
+	w.describe(&w.status, spec, w.claim)
+	return w
+}
+
+// ring wakes the worker; it never blocks.
+func (w *worker) ring() {
+	select {
+	case w.bell <- struct{}{}:
+	default:
+	}
+}
+
+// run passes until ctx ends. Ending leaves the volume exactly as it is.
+func (w *worker) run(ctx context.Context) {
+	defer func() { w.dropProof() }()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.bell:
+		case <-timer.C:
+		}
+		timer.Reset(w.passes(ctx))
+	}
+}
+
+// passesInARow bounds the steps taken without a pause; the longest honest way
+// (unmount, close, detach, attach, format, open, mount) is shorter.
+const passesInARow = 16
+
+// passes makes pass after pass while they get on, and returns how long to rest.
+func (w *worker) passes(ctx context.Context) time.Duration {
+	for range passesInARow {
+		rest, again := w.pass(ctx)
+		if !again || ctx.Err() != nil {
+			return rest
+		}
+	}
+	w.log.Warn("pausing: too many steps in a row")
+	return retryCeiling
+}
+
+// pass observes, decides and takes one step. It returns how long to rest, or
+// that the next pass should follow at once.
+func (w *worker) pass(ctx context.Context) (rest time.Duration, again bool) {
+	seq, fresh := w.takeNotes()
+	o, err := w.observe(ctx)
+	if !fresh && w.failing.resting(o) {
+		return time.Until(w.failing.retry), false
+	}
+	step := StepNone
+	if err == nil && o.facts.needsCloud(o.spec, w.released) {
+		err = w.askCloud(ctx, &o)
+	}
+	if err == nil {
+		step = next(o.facts)
+		err = w.take(ctx, step, o)
+	}
+	if ctx.Err() != nil {
+		return 0, false // stopping: an error now says nothing about the volume
+	}
+	rest, again = w.settle(o, step, err)
+	w.publish(o, seq)
+	w.ports.Recorder.Reconciled(o.spec.Name)
+	return rest, again
+}
+
+// takeNotes takes up what operators asked for. A new wish forgets old failures:
+// what is shown from here on is news about it.
+func (w *worker) takeNotes() (seq uint64, fresh bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := w.notes
+	w.notes = notes{}
+	if n.fresh {
+		w.rebuild, w.init = n.rebuild, n.init
+		w.failing, w.awaiting, w.released = failing{}, time.Time{}, false
+	}
+	return w.status.WishSeq, n.fresh
+}
+
+// take takes one step and tells the recorder and the journal.
+func (w *worker) take(ctx context.Context, step Step, o observed) error {
+	switch step {
+	case StepNone:
+		return w.idle(ctx, o)
+	case StepAwait:
+		return w.await(o)
+	}
+	started := time.Now()
+	err := w.dispatch(ctx, step, o)
+	if ctx.Err() != nil {
+		return err
+	}
+	took := time.Since(started)
+	w.ports.Recorder.Step(o.spec.Name, step, fault.ClassOf(err), took)
+	if err == nil {
+		w.log.Info("step done", "step", string(step), "took", took.Round(time.Millisecond).String())
+	}
+	return err
+}
+
+func (w *worker) dispatch(ctx context.Context, step Step, o observed) error {
+	switch step {
+	case StepAttach:
+		return w.ports.Cloud.Attach(ctx, o.volumeID)
+	case StepTakeBack, StepDetach:
+		return w.ports.Cloud.Detach(ctx, o.volumeID)
+	case StepFormat:
+		return w.format(ctx, o)
+	case StepWriteHeader:
+		return w.writeHeader(ctx, o)
+	case StepOpen:
+		return w.open(ctx, o)
+	case StepMount:
+		return w.mount(ctx, o)
+	case StepUnmount:
+		return w.ports.Mounts.Stop(ctx, o.spec.Mountpoint)
+	case StepClose:
+		return w.closeAll(ctx, o)
+	default:
+		return refusal(o)
+	}
+}
+
+// settle turns the outcome of a pass into what happens next.
+func (w *worker) settle(o observed, step Step, err error) (rest time.Duration, again bool) {
+	if err != nil {
+		w.fail(o, step, err)
+		return time.Until(w.failing.retry), false
+	}
+	if w.failing.step == step {
+		w.failing = failing{}
+	}
+	switch step {
+	case StepAwait:
+		return awaitPoll, false
+	case StepNone:
+		w.failing, w.awaiting = failing{}, time.Time{}
+		w.rebuild, w.init = false, false
+		return w.restWhenIdle(o), false
+	}
+	w.awaiting = time.Time{}
+	return 0, true
+}
+
+// idle is the pass in which nothing is to be done: a contradiction is named,
+// and a mounted volume's key is proved from time to time.
+func (w *worker) idle(ctx context.Context, o observed) error {
+	if q := o.claim.Quarantine; q != nil {
+		return nil // told already, and shown by status until an operator decides
+	}
+	if c := o.facts.contradiction(); c != "" {
+		return contradictionError(c, o)
+	}
+	if o.facts.phase() == Mounted {
+		w.dropProof()
+		w.init = false
+		return w.checkCanary(ctx, o)
+	}
+	if o.facts.Wish == WishDetached && o.facts.Cloud == CloudDetached {
+		w.released = true
+	}
+	return nil
+}
+
+// restWhenIdle is until the next event that no bell announces.
+func (w *worker) restWhenIdle(o observed) time.Duration {
+	if o.facts.phase() != Mounted {
+		return resync
+	}
+	return min(resync, max(time.Until(w.canary.due), time.Second))
+}
+
+// await waits for EC2 or the kernel, and says so when that takes too long.
+func (w *worker) await(o observed) error {
+	if w.awaiting.IsZero() {
+		w.awaiting = time.Now()
+	}
+	if time.Since(w.awaiting) < awaitPatience {
+		return nil
+	}
+	return awaitError(o)
+}

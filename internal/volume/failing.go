@@ -11,22 +11,29 @@ import (
 
 // failing is the run of failures of one step; its zero value is no failure.
 type failing struct {
-	step   Step
-	title  string // of the step, for a person
-	err    error
-	n      int
-	since  time.Time
-	retry  time.Time
-	device bool // facts at the time of the failure, see resting
+	step  Step
+	title string // of the step, for a person
+	err   error
+	n     int
+	since time.Time
+	retry time.Time
+}
+
+// pause is the rest before a retry, or before EC2 is asked again. An event ends
+// it early only if the device or the mount changed meanwhile: a host's worth of
+// udev chatter must not become so many calls to KMS and EC2.
+type pause struct {
+	until  time.Time
+	device bool
 	mount  MountState
 }
 
-// resting reports whether the pause before a retry still lasts. An event ends
-// it early only if the device or the mount changed; a fleet's worth of udev
-// chatter must not become a fleet's worth of KMS calls.
-func (f failing) resting(o observed) bool {
-	return f.n > 0 && time.Now().Before(f.retry) &&
-		f.device == o.facts.Device && f.mount == o.facts.Mount
+func pauseFor(d time.Duration, o observed) pause {
+	return pause{until: time.Now().Add(d), device: o.facts.Device, mount: o.facts.Mount}
+}
+
+func (p pause) lasts(o observed) bool {
+	return time.Now().Before(p.until) && p.device == o.facts.Device && p.mount == o.facts.Mount
 }
 
 // fail keeps the error for status and plans the retry. Blame on the disk
@@ -40,7 +47,6 @@ func (w *worker) fail(o observed, step Step, err error) {
 	w.failing.err = err
 	w.failing.n++
 	w.failing.retry = time.Now().Add(retryAfter(class, w.failing.n))
-	w.failing.device, w.failing.mount = o.facts.Device, o.facts.Mount
 	if changed {
 		w.logFailure(step, err)
 	}

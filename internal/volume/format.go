@@ -50,6 +50,7 @@ func (w *worker) format(ctx context.Context, o observed) error {
 	if err != nil {
 		return err
 	}
+	w.init = false // the claim carries the intent from here on
 	return w.putHeader(ctx, o)
 }
 

@@ -79,7 +79,7 @@ func next(f Facts) Step {
 // closing takes the volume down to Sealed, one layer at a time.
 func closing(f Facts) Step {
 	switch {
-	case f.Rebuild && f.phase() == Mounted:
+	case f.Wish == WishMounted && f.phase() == Mounted:
 		return StepNone // sound and mounted: a re-attach has nothing to do
 	case f.Mount == MountHere:
 		return StepUnmount
@@ -111,10 +111,12 @@ func opening(f Facts) Step {
 	case Unlocked:
 		return mounting(f)
 	}
-	if f.Pending {
+	switch {
+	case f.Mount == MountElsewhere:
+		return StepRefuse
+	case f.Pending:
 		return StepClose
-	}
-	if f.Mount == MountForeign {
+	case f.Mount == MountForeign:
 		return StepRefuse
 	}
 	switch f.phase() {

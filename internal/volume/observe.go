@@ -25,6 +25,7 @@ type observed struct {
 	pending  Mapping
 	mount    MountFact
 	facts    Facts
+	complete bool // everything on this host was seen
 }
 
 // observe looks at everything on this host. EC2 is asked apart (askCloud), and
@@ -43,6 +44,11 @@ func (w *worker) observe(ctx context.Context) (observed, error) {
 	}
 	o.facts.Mapping = o.mappingState()
 	o.facts.Proved = w.proof != nil && w.ports.Keyring.Valid(w.proof)
+	if !o.facts.open() && o.facts.Mount == MountNone {
+		w.rebuild = false // all is closed: from here on it is an ordinary opening
+		o.facts.Rebuild = false
+	}
+	o.complete = true
 	return o, nil
 }
 

@@ -12,8 +12,15 @@ import (
 func (w *worker) publish(o observed, seq uint64) {
 	w.mu.Lock()
 	s := w.status
-	phase := o.facts.phase()
-	if w.claim.Quarantine != nil && w.claimErr == nil {
+	phase := s.Phase
+	if o.complete {
+		phase = o.facts.phase()
+		s.Device, s.Mapping = o.device.Path, ""
+		if o.mapping.Present {
+			s.Mapping = o.spec.Mapping()
+		}
+	}
+	if w.claimErr == nil && w.claim.Quarantine != nil {
 		phase = Quarantined
 	}
 	if s.Since == nil || s.Phase != phase {
@@ -21,10 +28,6 @@ func (w *worker) publish(o observed, seq uint64) {
 	}
 	s.Phase = phase
 	w.describe(&s, w.spec, w.claim)
-	s.Device, s.Mapping = o.device.Path, ""
-	if o.mapping.Present {
-		s.Mapping = o.spec.Mapping()
-	}
 	s.LastProof = timeOrNil(w.lastProof)
 	s.WouldSurviveReboot = phase == Mounted && w.canary.proved && w.failing.n == 0
 	if phase != Mounted && phase != Quarantined {

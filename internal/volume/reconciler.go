@@ -210,7 +210,7 @@ func (w *worker) do(verb Verb) (uint64, error) {
 	if w.callOff != nil {
 		w.callOff()
 	}
-	w.notes = notes{fresh: true, rebuild: verb == VerbReattach, init: verb == VerbInit}
+	w.notes = notes{fresh: true, verb: true, rebuild: verb == VerbReattach, init: verb == VerbInit}
 	w.status.WishSeq++
 	w.status.Wish = wishOf(verb)
 	w.log.Info("wish recorded", "verb", string(verb))

@@ -48,6 +48,7 @@ type worker struct {
 	rebuild   bool
 	init      bool
 	failing   failing
+	pause     pause
 	awaiting  time.Time // since when EC2 or the kernel has been waited for
 	released  bool      // EC2 has confirmed the detachment
 	canary    canary
@@ -57,6 +58,7 @@ type worker struct {
 // notes are what operators asked for since the last pass.
 type notes struct {
 	fresh   bool // anything at all: a pause before a retry ends
+	verb    bool // an operator's verb: it replaces the one before
 	rebuild bool
 	init    bool
 }
@@ -124,8 +126,8 @@ func (w *worker) passes(ctx context.Context) time.Duration {
 func (w *worker) pass(ctx context.Context) (rest time.Duration, again bool) {
 	seq, fresh := w.takeNotes()
 	o, err := w.observe(ctx)
-	if !fresh && w.failing.resting(o) {
-		return time.Until(w.failing.retry), false
+	if !fresh && w.pause.lasts(o) {
+		return time.Until(w.pause.until), false
 	}
 	step := StepNone
 	if err == nil && o.facts.needsCloud(o.spec, w.released) {
@@ -139,6 +141,10 @@ func (w *worker) pass(ctx context.Context) (rest time.Duration, again bool) {
 		return 0, false // stopping: an error now says nothing about the volume
 	}
 	rest, again = w.settle(o, step, err)
+	w.pause = pause{}
+	if err != nil || step == StepAwait {
+		w.pause = pauseFor(rest, o)
+	}
 	w.publish(o, seq)
 	w.ports.Recorder.Reconciled(o.spec.Name)
 	return rest, again
@@ -151,8 +157,10 @@ func (w *worker) takeNotes() (seq uint64, fresh bool) {
 	defer w.mu.Unlock()
 	n := w.notes
 	w.notes = notes{}
-	if n.fresh {
+	if n.verb {
 		w.rebuild, w.init = n.rebuild, n.init
+	}
+	if n.fresh {
 		w.failing, w.awaiting, w.released = failing{}, time.Time{}, false
 	}
 	return w.status.WishSeq, n.fresh

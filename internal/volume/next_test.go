@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"slices"
+	"testing"
+)
+
+// everyFacts calls visit with every combination of facts: about two million.
+func everyFacts(visit func(Facts)) {
+	bools := []bool{false, true}
+	for _, wish := range []Wish{WishMounted, WishSealed, WishDetached} {
+		for _, stage := range []Stage{StageNone, StageHeader, StageFilesystem, StageReady} {
+			for cloud := CloudUnasked; cloud <= CloudUnusable; cloud++ {
+				for header := HeaderUnread; header <= HeaderForeign; header++ {
+					for mapping := MapAbsent; mapping <= MapUnsound; mapping++ {
+						for mount := MountNone; mount <= MountForeign; mount++ {
+							for bits := range 1 << 7 {
+								b := func(i int) bool { return bools[bits>>i&1] }
+								visit(Facts{
+									Wish: wish, Stage: stage, Cloud: cloud, Header: header, Mapping: mapping, Mount: mount,
+									Rebuild: b(0), InitWanted: b(1), MayAttach: b(2), Quarantined: b(3), Device: b(4), Pending: b(5), Proved: b(6),
+								})
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// Each rule is a promise to a customer; it holds for every combination of facts.
+func TestNextKeepsItsPromises(t *testing.T) {
+	steps := append(Steps(), StepNone)
+	rules := map[string]func(f Facts, s Step) bool{
+		"a step is one of the known ones": func(_ Facts, s Step) bool { return slices.Contains(steps, s) },
+		"nothing opens, mounts, formats or attaches against the operator's wish": func(f Facts, s Step) bool {
+			return f.Wish == WishMounted || !opens(s)
+		},
+		"nothing opens, mounts, formats or attaches in quarantine": func(f Facts, s Step) bool {
+			return f.phase() != Quarantined || !opens(s)
+		},
+		"open needs our header on our attached device, and nothing open or mounted": func(f Facts, s Step) bool {
+			return s != StepOpen || f.Device && f.Header == HeaderLUKS2 && f.Cloud == CloudAttached && !f.open() && f.Mount == MountNone
+		},
+		"format needs the word init, a blank header area and no claim": func(f Facts, s Step) bool {
+			return s != StepFormat || f.InitWanted && f.Header == HeaderBlank && f.Stage == StageNone && f.Device && f.Cloud == CloudAttached
+		},
+		"a header is written only where the claim says that one was begun": func(f Facts, s Step) bool {
+			return s != StepWriteHeader || f.Stage == StageHeader && f.Device && f.Cloud == CloudAttached && !f.open()
+		},
+		"mount needs a sound mapping of ours and a valid proof": func(f Facts, s Step) bool {
+			return s != StepMount || f.Mapping == MapSound && f.Proved && f.Device && f.Mount == MountNone
+		},
+		"a sound mounted volume is left alone while it should be mounted": func(f Facts, s Step) bool {
+			return f.Wish != WishMounted || f.phase() != Mounted || s == StepNone
+		},
+		"an unmounted mapping without a proof is closed, unless somebody else mounted it": func(f Facts, s Step) bool {
+			return f.Wish != WishMounted || f.phase() != Unlocked || f.Proved || f.Mount == MountElsewhere || s == StepClose
+		},
+		"a volume is never detached while it is open or mounted": func(f Facts, s Step) bool {
+			return s != StepDetach && s != StepTakeBack || !f.open() && f.Mount != MountHere && f.Mount != MountElsewhere
+		},
+		"attaching and detaching are left alone where they are not ours": func(f Facts, s Step) bool {
+			return f.MayAttach || s != StepAttach && s != StepDetach && s != StepTakeBack
+		},
+		"a mapping is never closed beneath its own mount": func(f Facts, s Step) bool {
+			return s != StepClose || f.Mount != MountHere && f.Mount != MountElsewhere
+		},
+		"quarantine does nothing by itself": func(f Facts, s Step) bool {
+			return f.phase() != Quarantined || f.Wish != WishMounted || f.Rebuild || s == StepNone
+		},
+	}
+	for name, holds := range rules {
+		t.Run(name, func(t *testing.T) {
+			everyFacts(func(f Facts) {
+				if t.Failed() {
+					return
+				}
+				if s := next(f); !holds(f, s) {
+					t.Errorf("next(%+v) = %q", f, s)
+				}
+			})
+		})
+	}
+}
+
+func opens(s Step) bool {
+	switch s {
+	case StepAttach, StepFormat, StepWriteHeader, StepOpen, StepMount, StepTakeBack:
+		return true
+	}
+	return false
+}
+
+// From every state of an ordinary history, steps that succeed lead to the wish:
+// no pair of steps undoes each other for ever.
+func TestNextArrives(t *testing.T) {
+	everyFacts(func(f Facts) {
+		if t.Failed() || !f.ordinary() {
+			return
+		}
+		begin := f
+		for range 12 {
+			s := next(f)
+			if s == StepNone {
+				break
+			}
+			f = f.after(s)
+		}
+		if s := next(f); s != StepNone || !f.arrived() {
+			t.Errorf("from %+v\nstuck at %+v, next %q", begin, f, s)
+		}
+	})
+}
+
+// ordinary is a state that a healthy world can be in at the start of a pass.
+func (f Facts) ordinary() bool {
+	switch {
+	case !f.MayAttach || f.Quarantined || f.Mount == MountForeign || f.Mount == MountElsewhere:
+		return false
+	case f.Cloud == CloudUnasked || f.Cloud == CloudElsewhere || f.Cloud == CloudUnusable:
+		return false
+	case f.Device != (f.Cloud == CloudAttached) || f.Mapping == MapUnsound:
+		return false
+	case f.Mount == MountHere && f.Mapping != MapSound || f.Mapping == MapSound && (f.Stage != StageReady || f.Pending || !f.Device):
+		return false
+	case f.Pending && !f.Device:
+		return false
+	}
+	want := map[Stage]HeaderState{StageNone: HeaderBlank, StageHeader: HeaderForeign, StageFilesystem: HeaderLUKS2, StageReady: HeaderLUKS2}
+	if f.Header != want[f.Stage] || f.Pending && f.Header != HeaderLUKS2 {
+		return false
+	}
+	return f.InitWanted == (f.Stage == StageNone)
+}
+
+func (f Facts) arrived() bool {
+	switch f.Wish {
+	case WishSealed:
+		return !f.open() && f.Mount == MountNone
+	case WishDetached:
+		return f.phase() == Detached && f.Cloud == CloudDetached
+	}
+	return f.phase() == Mounted
+}
+
+// after is the world after a step that succeeded.
+func (f Facts) after(s Step) Facts {
+	switch s {
+	case StepAttach, StepTakeBack:
+		f.Cloud = CloudAttaching
+	case StepAwait:
+		if f.Cloud == CloudAttaching {
+			f.Cloud, f.Device = CloudAttached, true
+		} else {
+			f.Cloud, f.Device = CloudDetached, false
+		}
+	case StepFormat, StepWriteHeader:
+		f.Stage, f.Header, f.InitWanted = StageFilesystem, HeaderLUKS2, false
+	case StepOpen:
+		f.Stage, f.Mapping, f.Proved = StageReady, MapSound, true
+	case StepMount:
+		f.Mount = MountHere
+	case StepUnmount:
+		f.Mount = MountNone
+	case StepClose:
+		f.Mapping, f.Pending = MapAbsent, false
+	case StepDetach:
+		f.Cloud = CloudDetaching
+	}
+	if !f.open() && f.Mount == MountNone {
+		f.Rebuild = false
+	}
+	return f
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command labguest is the lab's agent in the guest.
+//
+//	labguest serve PORT     run what the host asks for over a virtio-serial port
+//	labguest in-use SERIAL  exit 0 when the disk is mounted or mapped, 1 when not
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/volseal/volseal/test/lab/guest"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	code, err := run(ctx, os.Args[1:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "labguest:", err)
+	}
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string) (int, error) {
+	if len(args) == 2 && args[0] == "serve" {
+		if err := serve(ctx, args[1]); err != nil {
+			return 1, err
+		}
+		return 0, nil
+	}
+	if len(args) == 2 && args[0] == "in-use" {
+		used, err := guest.DiskInUse("/sys", "/proc/self/mountinfo", args[1])
+		switch {
+		case err != nil:
+			return 2, err
+		case used:
+			return 0, nil
+		}
+		return 1, nil
+	}
+	return 2, fmt.Errorf("usage: labguest serve PORT | in-use SERIAL")
+}
+
+func serve(ctx context.Context, path string) error {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return fmt.Errorf("read boot id: %w", err)
+	}
+	port, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("open port: %w", err)
+	}
+	defer port.Close()
+	// A blocked read of the port does not see ctx: the process ends under it.
+	done := make(chan error, 1)
+	go func() {
+		done <- guest.Serve(ctx, port, guest.Hello{BootID: strings.TrimSpace(string(id))}, guest.Exec)
+	}()
+	select {
+	case err := <-done:
+		if err == nil {
+			err = io.ErrUnexpectedEOF // the host holds its end for as long as the guest runs
+		}
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"time"
+
+	"github.com/volseal/volseal/internal/volume"
+)
+
+// DefaultSocket is where the agent listens.
+const DefaultSocket = "/run/volseal/volseal.sock"
+
+// MaxWait is the longest one request may wait for a change. Clients that wish
+// to wait longer ask again.
+const MaxWait = time.Minute
+
+// The headers of a reading answer. A cursor names the moment the answer shows;
+// handed back with wait=, it makes the server answer once something is newer.
+// It is opaque and means nothing to another run of the agent.
+const (
+	cursorHeader = "Volseal-Cursor"
+	runHeader    = "Volseal-Run" // names this run of the agent
+)
+
+// Agent is what the server needs of the agent. All methods are safe for
+// concurrent use.
+type Agent interface {
+	// Status is everything that is known now. It asks nobody and does not block.
+	Status() volume.Snapshot
+	// Volume is the status of one volume, false if none of that name is configured.
+	Volume(name string) (volume.Status, bool)
+	// Do records a wish for a volume and returns its number, to be compared with
+	// volume.Status.Answered. It does not wait for the wish to come true.
+	// Errors: volume.ErrNoSuchVolume, *volume.ConflictError, *fault.Error.
+	Do(ctx context.Context, name string, verb volume.Verb, by Peer) (wish uint64, err error)
+	// FlushCache forgets every cached data key.
+	FlushCache(ctx context.Context) error
+	// Reload reads the configuration anew. With a bad one the old one stays and
+	// the error is an *Error with CodeInvalidConfig.
+	Reload(ctx context.Context) error
+	// Changes returns the number of the latest change that Status shows, and a
+	// channel that is closed at the next one.
+	Changes() (revision uint64, changed <-chan struct{})
+	// Healthy reports whether the loop turns.
+	Healthy() bool
+	// Ready reports whether every volume is Mounted.
+	Ready() bool
+}
+
+// Accepted is the answer to a recorded wish.
+type Accepted struct {
+	Volume string      `json:"volume"`
+	Verb   volume.Verb `json:"verb"`
+	Wish   uint64      `json:"wish_seq"`
+	run    string      // the run of the agent that gave the wish its number
+}
+
+// Done is the answer to a request that is finished when it is answered.
+type Done struct {
+	OK bool `json:"ok"`
+}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/volseal/volseal/internal/volume"
+)
+
+const (
+	maxAnswer     = 8 << 20 // a status of many thousand volumes
+	answerTimeout = 30 * time.Second
+)
+
+// Client speaks to the agent. It is the only client of the API. Every error it
+// returns for a request is an *Error, unless ctx ended: then it is ctx's.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// NewClient makes a client for the socket at this path. It does not connect yet.
+func NewClient(socket string) *Client {
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	return &Client{
+		socket: socket,
+		http: &http.Client{Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return dialer.DialContext(ctx, "unix", socket)
+			},
+			DisableCompression: true,
+			MaxIdleConns:       1,
+		}},
+	}
+}
+
+// Close gives the connection back.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// moment says when an answer was true: its run of the agent, and a cursor in it.
+type moment struct{ run, cursor string }
+
+// Status is everything that is known now.
+func (c *Client) Status(ctx context.Context) (volume.Snapshot, error) {
+	s, _, err := c.status(ctx, moment{})
+	return s, err
+}
+
+// Watch calls show with the status now and after each change, until ctx ends or
+// an error; show's own error ends it too.
+func (c *Client) Watch(ctx context.Context, show func(volume.Snapshot) error) error {
+	var seen moment
+	for {
+		s, m, err := c.status(ctx, seen)
+		if err != nil {
+			return err
+		}
+		if m == seen {
+			continue // the wait ended without a change
+		}
+		seen = m
+		if err := show(s); err != nil {
+			return err
+		}
+	}
+}
+
+// Volume is the status of one volume.
+func (c *Client) Volume(ctx context.Context, name string) (volume.Status, error) {
+	s, _, err := c.volume(ctx, name, moment{}, 0)
+	return s, err
+}
+
+// Do records a wish.
+func (c *Client) Do(ctx context.Context, name string, verb volume.Verb) (Accepted, error) {
+	var a Accepted
+	m, err := c.ask(ctx, http.MethodPost, volumePath(name)+"/"+string(verb), nil, &a)
+	a.run = m.run
+	return a, err
+}
+
+// FlushCache has the agent forget every cached data key.
+func (c *Client) FlushCache(ctx context.Context) error {
+	_, err := c.ask(ctx, http.MethodPost, "/v1/cache/flush", nil, new(Done))
+	return err
+}
+
+// Reload has the agent read its configuration anew.
+func (c *Client) Reload(ctx context.Context) error {
+	_, err := c.ask(ctx, http.MethodPost, "/v1/reload", nil, new(Done))
+	return err
+}
+
+func (c *Client) status(ctx context.Context, after moment) (s volume.Snapshot, m moment, err error) {
+	m, err = c.ask(ctx, http.MethodGet, "/v1/volumes", waitFor(after, MaxWait), &s)
+	return s, m, err
+}
+
+func (c *Client) volume(ctx context.Context, name string, after moment, wait time.Duration) (s volume.Status, m moment, err error) {
+	m, err = c.ask(ctx, http.MethodGet, volumePath(name), waitFor(after, wait), &s)
+	return s, m, err
+}
+
+func volumePath(name string) string { return "/v1/volumes/" + url.PathEscape(name) }
+
+func waitFor(after moment, wait time.Duration) url.Values {
+	if after.cursor == "" {
+		return nil
+	}
+	return url.Values{"cursor": {after.cursor}, "wait": {min(wait, MaxWait).String()}}
+}
+
+// ask makes one request and decodes its answer. Unknown fields are accepted: a
+// newer agent may say more.
+func (c *Client) ask(ctx context.Context, method, path string, query url.Values, into any) (moment, error) {
+	bounded, cancel := context.WithTimeout(ctx, MaxWait+answerTimeout)
+	defer cancel()
+	u := url.URL{Scheme: "http", Host: "volseal", Opaque: "//volseal" + path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(bounded, method, "http://volseal", nil)
+	if err != nil {
+		return moment{}, fmt.Errorf("make request: %w", err)
+	}
+	req.URL = &u
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return moment{}, c.unanswered(ctx, err)
+	}
+	defer resp.Body.Close()
+	m := moment{run: resp.Header.Get(runHeader), cursor: resp.Header.Get(cursorHeader)}
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return m, c.unanswered(ctx, err)
+	}
+	if resp.StatusCode >= http.StatusBadRequest {
+		return m, refusalOf(resp, raw)
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return m, strangeAnswer(fmt.Errorf("decode answer: %w", err))
+	}
+	return m, nil
+}
+
+// refusalOf is the agent's own error.
+func refusalOf(resp *http.Response, raw []byte) error {
+	var e Error
+	if err := json.Unmarshal(raw, &e); err != nil || e.Code == "" {
+		return strangeAnswer(fmt.Errorf("status %s", resp.Status))
+	}
+	return &e
+}
+
+func strangeAnswer(err error) *Error {
+	return &Error{
+		Code: CodeInternal, Message: "The agent's answer makes no sense: " + err.Error() + ".",
+		Hint: "Is another program listening on the socket, or is the agent of another version?", Err: err,
+	}
+}
+
+// unanswered tells the ways apart in which no answer comes.
+func (c *Client) unanswered(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	e := &Error{Code: CodeNotRunning, Err: err}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		e.Code, e.Message = CodePermissionDenied, "You have no permission to use the socket "+c.socket+"."
+		e.Hint = "Run it as root, or as a member of the group volseal or of the operator group."
+	case errors.Is(err, fs.ErrNotExist):
+		e.Message = "The agent is not running: there is no socket " + c.socket + "."
+		e.Hint = "Start it with `systemctl start volseal.socket volseal.service`."
+	case errors.Is(err, syscall.ECONNREFUSED):
+		e.Message = "The agent is not running: nothing listens on " + c.socket + "."
+		e.Hint = "Start it with `systemctl start volseal.socket volseal.service`."
+	default:
+		e.Message = "The agent did not answer: " + plain(err) + "."
+		e.Hint = "See `systemctl status volseal` and `journalctl -u volseal`."
+	}
+	return e
+}
+
+// plain strips the request's line from a transport error.
+func plain(err error) string {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return "it closed the connection"
+	}
+	return strings.TrimSuffix(err.Error(), ".")
+}

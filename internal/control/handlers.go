@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/volseal/volseal/internal/volume"
+)
+
+func (s *Server) listVolumes(r *http.Request) (answer, error) {
+	cursor, err := s.await(r)
+	if err != nil {
+		return answer{}, err
+	}
+	snapshot := s.agent.Status()
+	if snapshot.Volumes == nil {
+		snapshot.Volumes = []volume.Status{}
+	}
+	if snapshot.Keys == nil {
+		snapshot.Keys = []volume.KeyStatus{}
+	}
+	return answer{snapshot, cursor}, nil
+}
+
+func (s *Server) showVolume(r *http.Request) (answer, error) {
+	name := r.PathValue("name")
+	if _, ok := s.agent.Volume(name); !ok {
+		return answer{}, noSuchVolume(clip(name)) // at once: nothing will change about it soon
+	}
+	cursor, err := s.await(r)
+	if err != nil {
+		return answer{}, err
+	}
+	status, ok := s.agent.Volume(name)
+	if !ok {
+		return answer{}, noSuchVolume(clip(name))
+	}
+	return answer{status, cursor}, nil
+}
+
+// await returns the cursor of now; with wait= and a cursor of this run, only
+// once there is something newer, or the wait is over. The revision is read
+// before the status, so that a change between the two is told again, not missed.
+func (s *Server) await(r *http.Request) (string, error) {
+	wait, err := waitOf(r)
+	if err != nil {
+		return "", err
+	}
+	revision, changed := s.agent.Changes()
+	if wait == 0 || r.URL.Query().Get("cursor") != s.cursor(revision) {
+		return s.cursor(revision), nil
+	}
+	if !s.waits.TryAcquire(1) {
+		return "", overloaded()
+	}
+	defer s.waits.Release(1)
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-s.stopping:
+	case <-r.Context().Done():
+	}
+	revision, _ = s.agent.Changes()
+	return s.cursor(revision), nil
+}
+
+func (s *Server) cursor(revision uint64) string {
+	return s.run + "-" + strconv.FormatUint(revision, 10)
+}
+
+func waitOf(r *http.Request) (time.Duration, error) {
+	text := r.URL.Query().Get("wait")
+	if text == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 || d > MaxWait {
+		return 0, badRequest(fmt.Sprintf("wait must be a duration from 0s to %s.", MaxWait))
+	}
+	return d, nil
+}
+
+func wish(verb volume.Verb) func(*Server, *http.Request) (answer, error) {
+	return func(s *Server, r *http.Request) (answer, error) {
+		name := r.PathValue("name")
+		seq, err := s.agent.Do(r.Context(), name, verb, connOf(r.Context()).peer)
+		if err != nil {
+			return answer{}, err
+		}
+		return answer{body: Accepted{Volume: name, Verb: verb, Wish: seq}}, nil
+	}
+}
+
+func (s *Server) flushCache(r *http.Request) (answer, error) {
+	return answer{body: Done{OK: true}}, s.agent.FlushCache(r.Context())
+}
+
+func (s *Server) reload(r *http.Request) (answer, error) {
+	return answer{body: Done{OK: true}}, s.agent.Reload(r.Context())
+}
+
+func (s *Server) healthz(*http.Request) (answer, error) {
+	if !s.agent.Healthy() {
+		return answer{}, &Error{Code: CodeNotHealthy, Message: "The agent's loop does not turn.", Hint: "The watchdog restarts it; mounted volumes are not disturbed."}
+	}
+	return answer{body: Done{OK: true}}, nil
+}
+
+func (s *Server) readyz(*http.Request) (answer, error) {
+	if !s.agent.Ready() {
+		return answer{}, &Error{Code: CodeNotReady, Message: "Not every volume is mounted.", Hint: "See `volseal status`."}
+	}
+	return answer{body: Done{OK: true}}, nil
+}
+
+// acceptEmpty refuses a body with anything in it: no verb takes arguments. An
+// empty object is allowed, because generic clients send one.
+func acceptEmpty(r *http.Request) error {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	raw, err := io.ReadAll(r.Body)
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return &Error{Code: CodeTooLarge, Message: fmt.Sprintf("The body is larger than %d bytes.", large.Limit)}
+	case err != nil:
+		return fmt.Errorf("read request: %w", cutShort(err))
+	case len(strings.TrimSpace(string(raw))) == 0:
+		return nil
+	}
+	if t, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); t != "application/json" {
+		return &Error{Code: CodeUnsupportedMedia, Message: "A body must be application/json."}
+	}
+	return decodeEmpty(raw)
+}
+
+func decodeEmpty(raw []byte) error {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &fields); err != nil || fields == nil {
+		return badRequest("The body must be one JSON object.")
+	}
+	for name := range fields {
+		return badRequest(fmt.Sprintf("The field %.40q is unknown.", name))
+	}
+	return nil
+}
+
+// cutShort marks a body that could not be read as the client's doing.
+func cutShort(err error) error {
+	return errors.Join(context.Canceled, err)
+}

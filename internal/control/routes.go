@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/volseal/volseal/internal/volume"
+)
+
+// route is one row of the API. A row that names no permission would admit
+// nobody less than everybody: newRoutes refuses it.
+type route struct {
+	method string
+	path   string
+	needs  Permission
+	verb   string   // the word in audit and metrics; "" for what only reads
+	query  []string // the parameters it knows
+	status int
+	handle func(*Server, *http.Request) (answer, error)
+}
+
+// answer is a body and what the reader needs to wait for the next one.
+type answer struct {
+	body   any
+	cursor string
+}
+
+// routes is the whole API.
+func routes() []route {
+	waiting := []string{"wait", "cursor"}
+	all := []route{
+		{"GET", "/v1/volumes", Read, "", waiting, http.StatusOK, (*Server).listVolumes},
+		{"GET", "/v1/volumes/{name}", Read, "", waiting, http.StatusOK, (*Server).showVolume},
+		{"GET", "/v1/healthz", Read, "", nil, http.StatusOK, (*Server).healthz},
+		{"GET", "/v1/readyz", Read, "", nil, http.StatusOK, (*Server).readyz},
+		{"POST", "/v1/cache/flush", Operate, "cache-flush", nil, http.StatusOK, (*Server).flushCache},
+		{"POST", "/v1/reload", Operate, "reload", nil, http.StatusOK, (*Server).reload},
+	}
+	for _, v := range wishes() {
+		all = append(all, route{
+			"POST", "/v1/volumes/{name}/" + string(v.verb), v.needs, string(v.verb), nil,
+			http.StatusAccepted, wish(v.verb),
+		})
+	}
+	return all
+}
+
+// wishes are the verbs on a volume, and who may say them.
+func wishes() []struct {
+	verb  volume.Verb
+	needs Permission
+} {
+	return []struct {
+		verb  volume.Verb
+		needs Permission
+	}{
+		{volume.VerbInit, Destroy},
+		{volume.VerbUnlock, Operate},
+		{volume.VerbLock, Operate},
+		{volume.VerbReattach, Operate},
+		{volume.VerbRelease, Operate},
+	}
+}
+
+// Verbs lists the audited verbs, for metrics.
+func Verbs() []string {
+	var verbs []string
+	for _, r := range routes() {
+		if r.verb != "" {
+			verbs = append(verbs, r.verb)
+		}
+	}
+	return verbs
+}
+
+// mux serves the routes, and has an answer of ours for every other path and method.
+func (s *Server) mux() *http.ServeMux {
+	m := http.NewServeMux()
+	methods := map[string][]string{}
+	for _, r := range routes() {
+		m.Handle(r.method+" "+r.path, s.serveRoute(r))
+		methods[r.path] = append(methods[r.path], r.method)
+	}
+	for path, allowed := range methods {
+		m.Handle(path, s.serveRoute(wrongMethod(path, allowed)))
+	}
+	m.Handle("/", s.serveRoute(route{needs: Read, handle: func(*Server, *http.Request) (answer, error) {
+		return answer{}, noSuchPath()
+	}}))
+	return m
+}
+
+func wrongMethod(path string, allowed []string) route {
+	slices.Sort(allowed)
+	list := strings.Join(allowed, ", ")
+	return route{path: path, needs: Read, handle: func(*Server, *http.Request) (answer, error) {
+		return answer{}, &Error{Code: CodeMethodNotAllowed, Message: "This path knows only " + list + "."}
+	}}
+}

@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/volseal/volseal/internal/envelope"
+	"github.com/volseal/volseal/internal/fault"
+)
+
+const (
+	testARN = "arn:aws:kms:us-east-1:111111111111:key/aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
+	testVol = "vol-0123456789abcdef0"
+)
+
+var errKilled = errors.New("killed here")
+
+// world is one host with one volume, its EC2 and its KMS, behind all ports at
+// once. It keeps what a real one would keep over an agent's death.
+type world struct {
+	mu       sync.Mutex
+	attached bool
+	elsewhere,
+	unencrypted bool
+	header    []byte // nil blank; otherwise the image last written
+	torn      bool
+	images    map[string]*image
+	fs        string // file system inside; "" none
+	data      string // what the database wrote
+	pending   bool
+	mapped    bool
+	uuid      string // of the mapping
+	mounted   bool
+	mountErr  error
+	kms       fakeKMS
+	calls     []string
+	kill      int  // die at the n-th change from now; 0 never
+	after     bool // the change is made before dying
+	killed    bool
+	published func() // called when the mapping appears
+}
+
+type image struct {
+	uuid  string
+	token envelope.Token
+}
+
+var testMeaning = []byte(`{"uuid":"of the test"}`)
+
+// change records a call that changes the world, and dies where told to.
+func (w *world) change(what string, apply func()) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.killed {
+		return errKilled
+	}
+	w.calls = append(w.calls, what)
+	if w.kill > 0 {
+		if w.kill--; w.kill == 0 {
+			w.killed = true
+			if w.after {
+				apply()
+			}
+			return errKilled
+		}
+	}
+	apply()
+	return nil
+}
+
+func (w *world) did(what string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for _, c := range w.calls {
+		if c == what {
+			n++
+		}
+	}
+	return n
+}
+
+func (w *world) set(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+func (w *world) Volume(_ context.Context, id string) (CloudVolume, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	v := CloudVolume{ID: id, State: "available", Encrypted: !w.unencrypted}
+	switch {
+	case w.elsewhere:
+		v.State, v.Elsewhere = "in-use", "i-0fedcba9876543210"
+	case w.attached:
+		v.State, v.Attachment = "in-use", "attached"
+	}
+	return v, nil
+}
+
+func (w *world) Attach(context.Context, string) error {
+	return w.change("attach", func() { w.attached = true })
+}
+
+func (w *world) Detach(context.Context, string) error {
+	return w.change("detach", func() { w.attached = false })
+}
+
+func (w *world) Find(context.Context, string) (Device, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.attached {
+		return Device{}, ErrNoDevice
+	}
+	return Device{Path: "/dev/nvme1n1", Major: 259, Minor: 1, Bytes: 1 << 30}, nil
+}
+
+func (w *world) Look(context.Context, Device) (HeaderFact, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.torn:
+		return HeaderFact{State: HeaderForeign, What: "damaged header"}, nil
+	case w.header == nil:
+		return HeaderFact{State: HeaderBlank}, nil
+	}
+	return HeaderFact{State: HeaderLUKS2}, nil
+}
+
+func (w *world) Freeze(context.Context, Device, string) (*Header, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.header == nil || w.torn {
+		return nil, &fault.Error{Class: fault.Integrity, Reason: "magic", Cause: "no header"}
+	}
+	img := w.images[string(w.header)]
+	return &Header{UUID: img.uuid, Candidates: []Candidate{{Token: img.token, Meaning: testMeaning}}}, nil
+}
+
+func (w *world) Discard(*Header) {}
+
+func (w *world) Mapping(_ context.Context, name string) (Mapping, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := Mapping{Present: true, Major: 253, UUID: w.uuid, Backing: []Backing{{259, 1}}}
+	if name == "volseal-orders" && w.mapped || name == "volseal-orders.pending" && w.pending {
+		return m, nil
+	}
+	return Mapping{}, nil
+}
+
+func (w *world) Open(_ context.Context, _ Device, h *Header, _ int, _ string, p *envelope.Secret) error {
+	if len(p.Bytes()) != 32 {
+		return errors.New("no passphrase")
+	}
+	return w.change("open", func() { w.pending, w.uuid = true, h.UUID })
+}
+
+func (w *world) Publish(context.Context, string, string) error {
+	err := w.change("publish", func() { w.pending, w.mapped = false, true })
+	if w.published != nil {
+		w.published()
+	}
+	return err
+}
+
+func (w *world) Close(_ context.Context, name string) error {
+	w.mu.Lock()
+	present := name == "volseal-orders" && w.mapped || name == "volseal-orders.pending" && w.pending
+	busy := present && w.mounted
+	w.mu.Unlock()
+	switch {
+	case busy:
+		return &fault.Error{Class: fault.Unknown, Reason: "busy", Cause: "in use"}
+	case !present:
+		return nil
+	}
+	return w.change("close", func() { w.mapped, w.pending = false, false })
+}
+
+func (w *world) CheckBlank(_ context.Context, _ Device, path string, _ func(int64, int64)) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ours := path != "" && string(w.header) == path
+	if (w.header != nil || w.torn) && !ours || w.data != "" {
+		return &fault.Error{Class: fault.Integrity, Reason: "not-blank", Cause: "The device is not blank."}
+	}
+	return nil
+}
+
+func (w *world) BuildHeader(_ context.Context, path, uuid string, _ Device, _ *envelope.Secret, seal func(int, []byte) (envelope.Token, error)) error {
+	t, err := seal(0, testMeaning)
+	if err != nil {
+		return err
+	}
+	return w.change("build", func() { w.images[path] = &image{uuid, t} })
+}
+
+func (w *world) WriteHeader(_ context.Context, _ Device, path string) error {
+	err := w.change("write-begin", func() { w.header, w.torn = []byte(path), true })
+	if err != nil {
+		return err
+	}
+	return w.change("write-end", func() { w.torn = false })
+}
+
+func (w *world) MakeFilesystem(_ context.Context, _, fs string) error {
+	return w.change("mkfs", func() { w.fs, w.data = fs, "" })
+}
+
+// mounts has the names that clash with the other ports.
+type mounts struct{ w *world }
+
+func (m mounts) Find(_ context.Context, mp Mapping, _ string) (MountFact, error) {
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	return MountFact{Mounted: m.w.mounted && mp.Present}, nil
+}
+
+func (m mounts) Start(context.Context, string) error {
+	m.w.mu.Lock()
+	err := m.w.mountErr
+	if err == nil && (!m.w.mapped || m.w.fs == "") {
+		err = errors.New("nothing to mount")
+	}
+	m.w.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return m.w.change("mount", func() {
+		m.w.mounted = true
+		if m.w.data == "" {
+			m.w.data = "rows"
+		}
+	})
+}
+
+func (m mounts) Stop(context.Context, string) error {
+	return m.w.change("unmount", func() { m.w.mounted = false })
+}
+
+// fakeKMS wraps by remembering.
+type fakeKMS struct {
+	mu       sync.Mutex
+	keys     map[string][]byte
+	err      error
+	delay    time.Duration
+	decrypts int
+}
+
+func (k *fakeKMS) GenerateDataKey(context.Context, string, envelope.Context) (*envelope.Secret, []byte, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.err != nil {
+		return nil, nil, k.err
+	}
+	wrapped := []byte("wrapped by the test")
+	plain := bytes.Repeat([]byte{7}, 32)
+	if k.keys == nil {
+		k.keys = map[string][]byte{}
+	}
+	k.keys[string(wrapped)] = slices.Clone(plain)
+	s, err := envelope.SecretFrom(plain)
+	return s, wrapped, err
+}
+
+func (k *fakeKMS) Decrypt(ctx context.Context, _ string, _ envelope.Context, wrapped []byte) (*envelope.Secret, error) {
+	k.mu.Lock()
+	k.decrypts++
+	err, delay, plain := k.err, k.delay, slices.Clone(k.keys[string(wrapped)])
+	k.mu.Unlock()
+	if delay > 0 {
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return nil, &fault.Error{Class: fault.Unreachable, Cause: "KMS did not answer.", Err: ctx.Err()}
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if plain == nil {
+		return nil, &fault.Error{Class: fault.Integrity, Reason: "InvalidCiphertextException", Cause: "KMS does not know this wrapped key."}
+	}
+	return envelope.SecretFrom(plain)
+}
+
+func (k *fakeKMS) answer(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.err = err
+}
+
+func (k *fakeKMS) count() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.decrypts
+}
+
+func newWorld() *world { return &world{images: map[string]*image{}} }
+
+// formatted is a world whose volume was initialised and used before.
+func formatted(t *testing.T, dir string) *world {
+	t.Helper()
+	w := newWorld()
+	h := startHost(t, w, dir)
+	h.do(VerbInit)
+	h.await("mounted after init", func(s Status) bool { return s.Phase == Mounted })
+	h.stop()
+	w.set(func() { w.mounted, w.mapped, w.attached, w.calls = false, false, false, nil })
+	return w
+}
+
+// host is an agent's reconciler in a world.
+type host struct {
+	t    *testing.T
+	r    *Reconciler
+	end  context.CancelFunc
+	done chan struct{}
+	rec  *recorder
+}
+
+func startHost(t *testing.T, w *world, dir string) *host {
+	t.Helper()
+	claims, err := NewClaims(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	ring := envelope.NewKeyring(&w.kms, envelope.Options{Clock: func() time.Duration { return time.Since(begin) }})
+	rec := &recorder{}
+	log := slog.New(slog.DiscardHandler)
+	if os.Getenv("VOLSEAL_TEST_LOG") != "" {
+		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	r := NewReconciler(Ports{
+		Cloud: w, Devices: w, Crypt: w, Formatter: w, Mounts: mounts{w}, Keyring: ring,
+		Claims: claims, Keys: NewKeyBook(), Recorder: rec, Log: log,
+	})
+	r.Apply([]Spec{testSpec(t)}, time.Minute)
+	ctx, end := context.WithCancel(t.Context())
+	h := &host{t: t, r: r, end: end, done: make(chan struct{}), rec: rec}
+	go func() { defer close(h.done); r.Run(ctx); ring.Flush() }()
+	return h
+}
+
+func testSpec(t *testing.T) Spec {
+	t.Helper()
+	ec, err := envelope.NewContext("db-7f3a", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Spec{
+		Name: "orders", Database: "db-7f3a", VolumeID: testVol, KeyARN: testARN, Mountpoint: "/var/lib/postgresql",
+		Filesystem: "ext4", Context: ec, Attach: true, RequireEBSEncryption: true,
+	}
+}
+
+func (h *host) stop() {
+	h.end()
+	<-h.done
+}
+
+func (h *host) do(v Verb) {
+	h.t.Helper()
+	if _, err := h.r.Do("orders", v); err != nil {
+		h.t.Fatalf("%s: %v", v, err)
+	}
+}
+
+func (h *host) status() Status {
+	s, _ := h.r.Volume("orders")
+	return s
+}
+
+// await waits, in the bubble's time, until the status is as wanted.
+func (h *host) await(what string, ok func(Status) bool) Status {
+	h.t.Helper()
+	limit := time.After(time.Hour)
+	for {
+		_, changed := h.r.Changes()
+		if s := h.status(); ok(s) {
+			return s
+		}
+		select {
+		case <-changed:
+		case <-limit:
+			h.t.Fatalf("never %s: %+v", what, h.status())
+		}
+	}
+}
+
+type recorder struct {
+	mu       sync.Mutex
+	refused  []fault.Class
+	failed   []fault.Class
+	rejected []string
+}
+
+func (r *recorder) Step(string, Step, fault.Class, time.Duration) {}
+func (r *recorder) Reconciled(string)                             {}
+func (r *recorder) DecryptFailed(_ string, c fault.Class) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed = append(r.failed, c)
+}
+
+func (r *recorder) MountRefused(_ string, c fault.Class) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refused = append(r.refused, c)
+}
+
+func (r *recorder) HeaderRejected(_, reason string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rejected = append(r.rejected, reason)
+}

@@ -9,6 +9,13 @@ package aws
 
 import "strings"
 
+// The accounts of the emulated world: a customer who owns CMKs, and the platform
+// whose hosts use them.
+const (
+	CustomerAccount = "111111111111"
+	PlatformAccount = "916150859591"
+)
+
 // Error is what a service answers instead of a result: the exact AWS code and
 // message, and the HTTP status they travel with.
 type Error struct {

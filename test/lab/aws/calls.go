@@ -15,11 +15,13 @@ const maxCalls = 200_000
 // of `labctl calls`.
 type Call struct {
 	Time      time.Time         `json:"time"`
-	Service   string            `json:"service"`             // "kms" or "ec2"
-	Operation string            `json:"operation"`           // as in the API: "Decrypt"
-	Region    string            `json:"region,omitempty"`    // that the request was signed for
-	Key       string            `json:"key,omitempty"`       // ARN of the CMK, where one was found
-	Context   map[string]string `json:"context,omitempty"`   // encryption context
+	Service   string            `json:"service"`           // "kms" or "ec2"
+	Operation string            `json:"operation"`         // as in the API: "Decrypt"
+	Region    string            `json:"region,omitempty"`  // that the request was signed for
+	Key       string            `json:"key,omitempty"`     // ARN of the CMK, where one was found
+	Context   map[string]string `json:"context,omitempty"` // encryption context
+	ToKey     string            `json:"to_key,omitempty"`  // of ReEncrypt: the ARN of the new CMK
+	ToContext map[string]string `json:"to_context,omitempty"`
 	Resource  string            `json:"resource,omitempty"`  // what else it was about: a volume, a snapshot
 	Via       string            `json:"via,omitempty"`       // the service that asked on the principal's behalf: "ec2"
 	DryRun    bool              `json:"dry_run,omitempty"`   // asked only whether it might

@@ -4,13 +4,14 @@ package envelope
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
-	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -202,14 +203,28 @@ func appendObject[V any](b []byte, o map[string]V) []byte {
 // sortedKeys sorts as RFC 8785 says: by UTF-16 code units, which differs from
 // the order of UTF-8 bytes where a surrogate pair meets U+E000 to U+FFFF.
 func sortedKeys[V any](o map[string]V) []string {
-	keys := make([]string, 0, len(o))
-	for k := range o {
-		keys = append(keys, k)
+	return slices.SortedFunc(maps.Keys(o), compareUTF16)
+}
+
+func compareUTF16(a, b string) int {
+	for a != "" && b != "" {
+		r, n := utf8.DecodeRuneInString(a)
+		s, m := utf8.DecodeRuneInString(b)
+		if r != s {
+			return cmp.Compare(orderUTF16(r), orderUTF16(s))
+		}
+		a, b = a[n:], b[m:]
 	}
-	slices.SortFunc(keys, func(a, b string) int {
-		return slices.Compare(utf16.Encode([]rune(a)), utf16.Encode([]rune(b)))
-	})
-	return keys
+	return cmp.Compare(len(a), len(b))
+}
+
+// orderUTF16 lifts U+E000 to U+FFFF above the runes that need a surrogate pair,
+// whose first unit is below 0xE000.
+func orderUTF16(r rune) rune {
+	if r >= 0xE000 && r <= 0xFFFF {
+		return r + utf8.MaxRune
+	}
+	return r
 }
 
 func appendString(b []byte, s string) []byte {

@@ -4,73 +4,195 @@ package envelope
 
 import (
 	"context"
+	"sync"
 	"time"
+
+	"github.com/volseal/volseal/internal/fault"
+	"golang.org/x/sync/singleflight"
 )
 
-// Observer counts what the cache does. It must not block.
-type Observer interface {
-	CacheHit()
-	CacheMiss()
-	CacheEvicted(reason string) // one of a closed set of words
+// Keyring hands out data keys, each only with a live proof: a successful Decrypt
+// of that very wrapped key, under the pinned CMK and the configured context,
+// started no longer than ProofMaxAge ago.
+//
+// It caches, and the cache can never stand in for a proof:
+//
+//	Prove ──► look ── live proof? ──► Proof          the only way out
+//	            ▲         │ no
+//	            │         ▼
+//	          keep ◄── KMS Decrypt, one at a time per wrapped key
+//
+// A Decrypt only ever puts a proof into the cache; a Proof is only ever made
+// from one found there that is live at that moment (proofOf). A cached data key
+// whose proof has aged is good for one thing: to be compared with what the next
+// Decrypt returns. So an outage of KMS ends all proofs within ProofMaxAge.
+//
+// Errors are *fault.Error; those of the KMS pass through unchanged. All methods
+// may be called concurrently.
+type Keyring struct {
+	kms     KMS
+	flights singleflight.Group // Decrypts under way, by entry
+
+	mu       sync.Mutex
+	opts     Options
+	slept    time.Duration // Suspended, at the last look
+	lines    map[string]*lineage
+	entries  map[digest]*entry
+	refusals map[digest]refusal
+	fresh    map[digest]freshKey
+	sweeper  *time.Timer // nil while there is nothing to sweep
 }
 
-// Options of a Keyring; zero values take the defaults given.
-type Options struct {
-	ProofMaxAge          time.Duration        // 10 s, at most 60 s
-	TTL                  time.Duration        // 5 min, at most 1 h
-	NegativeTTL          time.Duration        // 10 s
-	MaxVolumesPerDataKey int                  // 16
-	FreshMaxAge          time.Duration        // 1 h
-	MaxEntries           int                  // 256
-	Clock                func() time.Duration // since boot, suspend included: CLOCK_BOOTTIME
-	Observer             Observer             // may be nil
-}
-
-// Ref names a data key's CMK, pinned, and the context it is bound to.
+// Ref names a data key's CMK, pinned by configuration, and the encryption
+// context, rebuilt from configuration. Neither ever comes from a disk.
 type Ref struct {
 	KeyARN  string
 	Context Context
 }
 
-// Keyring hands out data keys, each only with a live proof.
-type Keyring struct{}
+// attempts bounds how often Prove asks anew because what it waited for was
+// purged or had aged by the time it arrived.
+const attempts = 3
 
 // NewKeyring returns an empty keyring in front of k.
-func NewKeyring(k KMS, o Options) *Keyring { panic("not written yet") }
+func NewKeyring(k KMS, o Options) *Keyring {
+	r := &Keyring{kms: k, opts: o.withDefaults()}
+	r.slept = r.opts.Suspended()
+	r.reset()
+	return r
+}
 
-// Prove returns the data key together with a live proof.
+// Prove returns the data key only together with a live proof. The caller
+// releases the Proof. wrapped is 1 to 6144 bytes as found in a token.
+//
+// Concurrent callers for one wrapped key share one Decrypt; a caller whose ctx
+// ends leaves alone (Reason "gave-up"). A Decrypt that returns another key than
+// the one before is class Integrity, Reason "key-changed".
 func (k *Keyring) Prove(ctx context.Context, ref Ref, wrapped []byte) (*Proof, error) {
-	panic("not written yet")
+	if len(wrapped) == 0 || len(wrapped) > maxWrappedKey {
+		return nil, errWrappedSize()
+	}
+	id := ref.entry(wrapped)
+	for n := range attempts {
+		p, err := k.look(id)
+		if p != nil || err != nil {
+			k.count(n == 0 && p != nil)
+			return p, err
+		}
+		if err := k.ask(ctx, id, ref, wrapped); err != nil {
+			k.count(false)
+			return nil, err
+		}
+	}
+	return nil, errProofExpired()
 }
 
-// Fresh returns a proved data key for a new volume.
-func (k *Keyring) Fresh(ctx context.Context, ref Ref) (p *Proof, wrapped []byte, err error) {
-	panic("not written yet")
+func (k *Keyring) count(hit bool) {
+	if hit {
+		k.observer().CacheHit()
+	} else {
+		k.observer().CacheMiss()
+	}
 }
 
-// Valid reports whether a proof may still be acted upon.
-func (k *Keyring) Valid(p *Proof) bool { panic("not written yet") }
+// look returns a Proof if the cache holds a live one, the refusal if KMS gave
+// one just now, or neither: then KMS is to be asked.
+func (k *Keyring) look(id digest) (*Proof, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.tidy()
+	if r, refused := k.refusals[id]; refused {
+		return nil, r.err
+	}
+	e := k.entries[id]
+	if e == nil || !e.proved || !within(now, e.startedAt, k.opts.ProofMaxAge) {
+		return nil, nil
+	}
+	e.usedAt = now
+	return k.proofOf(e), nil
+}
 
-// Configure takes new options after a reload.
-func (k *Keyring) Configure(o Options) { panic("not written yet") }
+// proofOf makes every Proof there is. Its only caller has just seen that e's
+// Decrypt succeeded and is recent enough.
+func (k *Keyring) proofOf(e *entry) *Proof {
+	return &Proof{ring: k, line: e.line, startedAt: e.startedAt, key: e.key.share()}
+}
 
-// Purge forgets every key under a CMK.
-func (k *Keyring) Purge(keyARN string) { panic("not written yet") }
+// ask waits for a Decrypt of this entry, the one under way or a new one. Nil
+// means that one succeeded, not that it is good enough for this caller: it may
+// have begun long before, or a purge may have overtaken it. The caller looks.
+func (k *Keyring) ask(ctx context.Context, id digest, ref Ref, wrapped []byte) error {
+	if ctx.Err() != nil {
+		return errGaveUp(ctx)
+	}
+	flight := k.flights.DoChan(string(id[:]), func() (any, error) {
+		return nil, k.decrypt(ctx, id, ref, wrapped)
+	})
+	select {
+	case done := <-flight:
+		return done.Err
+	case <-ctx.Done():
+		return errGaveUp(ctx)
+	}
+}
 
-// Flush forgets everything.
-func (k *Keyring) Flush() { panic("not written yet") }
+// decrypt is the one place that unwraps. It outlives the caller that happened to
+// come first, since others may wait for it too, but not the proof window: what
+// arrives later is worthless.
+func (k *Keyring) decrypt(ctx context.Context, id digest, ref Ref, wrapped []byte) error {
+	line, started, window, ok := k.begin(id, ref)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), window)
+	defer cancel()
+	key, err := k.kms.Decrypt(ctx, ref.KeyARN, ref.Context, wrapped)
+	if err != nil {
+		k.heed(ref.KeyARN, err)
+		k.refuse(id, ref.KeyARN, err)
+		return err
+	}
+	return k.keep(id, ref, line, started, key)
+}
 
-// Stats returns the number of cached data keys.
-func (k *Keyring) Stats() (entries int) { panic("not written yet") }
+// begin notes when the Decrypt starts, before it does: a proof's age counts from
+// there. It says no if another flight has just brought a live proof.
+func (k *Keyring) begin(id digest, ref Ref) (line *lineage, started, window time.Duration, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.tidy()
+	if e := k.entries[id]; e != nil && e.proved && within(now, e.startedAt, k.opts.ProofMaxAge) {
+		return nil, 0, 0, false
+	}
+	return k.line(ref.KeyARN), now, k.opts.ProofMaxAge, true
+}
 
-// Proof is a data key with the evidence that KMS released it just now.
-type Proof struct{}
+// Valid reports whether a proof may still be acted upon: it is of this keyring,
+// not released, not older than ProofMaxAge, and its CMK's keys have not been
+// purged since. Ask again immediately before the act that needs it.
+func (k *Keyring) Valid(p *Proof) bool {
+	if p == nil || p.ring != k || p.released() {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.tidy()
+	return !p.line.ended && within(now, p.startedAt, k.opts.ProofMaxAge)
+}
 
-// StartedAt is when the Decrypt behind the proof began, on the Keyring's clock.
-func (p *Proof) StartedAt() time.Duration { panic("not written yet") }
+// within reports whether since lies in the last limit before now. What seems to
+// lie in the future does not: no clock of ours goes back, so doubt it.
+func within(now, since, limit time.Duration) bool {
+	return now >= since && now-since <= limit
+}
 
-// Derive returns the keyslot passphrase and the header's MAC key, 32 bytes each.
-func (p *Proof) Derive(salt []byte) (passphrase, mac *Secret, err error) { panic("not written yet") }
-
-// Release gives the key back; the proof is dead afterwards.
-func (p *Proof) Release() { panic("not written yet") }
+// errGaveUp is class Unreachable: the caller left before KMS answered.
+func errGaveUp(ctx context.Context) *fault.Error {
+	return &fault.Error{
+		Class:  fault.Unreachable,
+		Reason: "gave-up",
+		Cause:  "The wait for KMS was given up before it answered.",
+		Hint:   "Nothing to do: it is asked again.",
+		Err:    ctx.Err(),
+	}
+}

@@ -14,8 +14,8 @@ import (
 // that walks values by reflection finds bytes to print.
 type memory struct {
 	at   unsafe.Pointer // atomic; nil once released
-	n    int // bytes in use
-	size int // bytes mapped
+	n    int            // bytes in use
+	size int            // bytes mapped
 }
 
 // allocate prefers memfd_secret, whose pages leave the kernel's direct map too;

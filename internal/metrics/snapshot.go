@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package metrics
+
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/volseal/volseal/internal/fault"
+	"github.com/volseal/volseal/internal/volume"
+)
+
+// snapshotCollector turns one status snapshot into gauges at each scrape.
+type snapshotCollector struct {
+	snapshot                                func() volume.Snapshot
+	phase, class, survives, lastProof, keys *prometheus.Desc
+}
+
+func newSnapshotCollector(snapshot func() volume.Snapshot) snapshotCollector {
+	return snapshotCollector{
+		snapshot:  snapshot,
+		phase:     desc("volseal_volume_phase", "How far a volume is open: 1 for its phase, 0 for the others.", "volume", "phase"),
+		class:     desc("volseal_volume_error", "The class of the error that stands for a volume: 1 for that class, 0 for the others.", "volume", "class"),
+		survives:  desc("volseal_volume_would_survive_reboot", "Whether the volume would be mounted again after a reboot now: 1 or 0.", "volume"),
+		lastProof: desc("volseal_volume_last_proof_timestamp_seconds", "When the volume's key was last proved usable; 0 if not since the agent started.", "volume"),
+		keys:      desc("volseal_key_state", "The state of a CMK, by its key id: 1 for that state, 0 for the others.", "key", "state"),
+	}
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (c snapshotCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.phase, c.class, c.survives, c.lastProof, c.keys} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c snapshotCollector) Collect(ch chan<- prometheus.Metric) {
+	s := c.snapshot()
+	for _, v := range s.Volumes {
+		c.collectVolume(ch, v)
+	}
+	for id, state := range keyStates(s.Keys) {
+		for _, k := range volume.KeyStates() {
+			ch <- value(c.keys, boolean(k == state), id, string(k))
+		}
+	}
+}
+
+func (c snapshotCollector) collectVolume(ch chan<- prometheus.Metric, v volume.Status) {
+	for _, p := range volume.Phases() {
+		ch <- value(c.phase, boolean(p == v.Phase), v.Name, string(p))
+	}
+	for _, k := range fault.Classes() {
+		ch <- value(c.class, boolean(k == v.Class), v.Name, string(k))
+	}
+	ch <- value(c.survives, boolean(v.WouldSurviveReboot), v.Name)
+	proved := 0.0
+	if v.LastProof != nil {
+		proved = seconds(*v.LastProof)
+	}
+	ch <- value(c.lastProof, proved, v.Name)
+}
+
+// keyStates are the states by key id. One id may stand for two ARNs (a
+// multi-Region key); the worse news wins, because one series cannot show both
+// and two of one name would end the whole scrape.
+func keyStates(keys []volume.KeyStatus) map[string]volume.KeyState {
+	states := make(map[string]volume.KeyState, len(keys))
+	for _, k := range keys {
+		id := keyID(k.ARN)
+		if s, ok := states[id]; ok && s != volume.KeyUsable {
+			continue
+		}
+		states[id] = k.State
+	}
+	return states
+}
+
+// keyID is what follows the last slash of a key ARN.
+func keyID(arn string) string { return arn[strings.LastIndexByte(arn, '/')+1:] }
+
+func value(d *prometheus.Desc, v float64, labels ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func boolean(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

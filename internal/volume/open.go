@@ -11,6 +11,12 @@ import (
 	"github.com/volseal/volseal/internal/fault"
 )
 
+// HeaderReasons are the words for headers that are sound by themselves but not
+// the ones expected here; the header policy has words of its own.
+func HeaderReasons() []string {
+	return []string{"uuid", "token-missing", "token-key", "token-context", "token-generation"}
+}
+
 // Limits of the steps that wait for processes or for systemd. A step that
 // exceeds its limit is retried like any other failure.
 const (

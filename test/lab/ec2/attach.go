@@ -211,6 +211,7 @@ func (s *Server) unplugFrom(instanceID string) step {
 				v.Stick = ""
 			}
 		})
+		s.release(id)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/volseal/volseal/test/lab/aws"
+	"github.com/volseal/volseal/test/lab/kms"
 )
 
 type noKMS struct{}
@@ -15,6 +16,8 @@ func (noKMS) EBSGenerateDataKeyWithoutPlaintext(aws.Principal, string, string) (
 	return nil, nil
 }
 func (noKMS) EBSCreateGrant(aws.Principal, string, string) error     { return nil }
+func (noKMS) EBSRetireGrant(aws.Principal, string, string) error     { return nil }
+func (noKMS) Describe(arn string) (kms.KeyInfo, error)               { return kms.KeyInfo{ARN: arn}, nil }
 func (noKMS) EBSDecrypt(aws.Principal, string, string, []byte) error { return nil }
 func (noKMS) EBSReEncrypt(aws.Principal, string, string, string, string, []byte) ([]byte, error) {
 	return nil, nil

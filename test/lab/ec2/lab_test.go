@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/volseal/volseal/test/lab/aws"
 	"github.com/volseal/volseal/test/lab/ec2"
+	"github.com/volseal/volseal/test/lab/kms"
 )
 
 const (
@@ -68,6 +70,16 @@ func (k *fakeKMS) EBSDecrypt(_ aws.Principal, key, id string, wrapped []byte) er
 	return k.check(key)
 }
 
+func (k *fakeKMS) EBSRetireGrant(aws.Principal, string, string) error { return nil }
+
+// Describe knows one alias.
+func (k *fakeKMS) Describe(arn string) (kms.KeyInfo, error) {
+	if strings.HasSuffix(arn, ":alias/orders") {
+		arn = goodKey
+	}
+	return kms.KeyInfo{ARN: arn}, nil
+}
+
 func (k *fakeKMS) EBSReEncrypt(p aws.Principal, from, to, fromID, toID string, wrapped []byte) ([]byte, error) {
 	if err := k.EBSDecrypt(p, from, fromID, wrapped); err != nil {
 		return nil, err
@@ -77,12 +89,11 @@ func (k *fakeKMS) EBSReEncrypt(p aws.Principal, from, to, fromID, toID string, w
 
 // fakeMachine remembers what is plugged and says in use when told to.
 type fakeMachine struct {
-	mu       sync.Mutex
-	plugged  map[string]string
-	used     bool
-	down     bool
-	paused   int
-	pausedAt []string
+	mu      sync.Mutex
+	plugged map[string]string
+	used    bool
+	down    bool
+	paused  int
 }
 
 func (m *fakeMachine) Plug(_ context.Context, id, path string) error {

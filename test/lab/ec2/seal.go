@@ -34,12 +34,15 @@ func (s *Server) seal(p aws.Principal, id string, want sealed, from *sealed) (se
 	if !ok || arn.Region != s.opts.Region {
 		return sealed{}, refuse("NotFoundException", "EBS reaches no key %s from %s", want.Key, s.opts.Region)
 	}
-	out := sealed{Key: want.Key, Context: id}
-	var err error
+	key, err := s.opts.KMS.Describe(want.Key) // which may be an alias
+	if err != nil {
+		return sealed{}, fmt.Errorf("find key of %s: %w", id, err)
+	}
+	out := sealed{Key: key.ARN, Context: id}
 	if from == nil {
-		out.Wrapped, err = s.opts.KMS.EBSGenerateDataKeyWithoutPlaintext(p, want.Key, id)
+		out.Wrapped, err = s.opts.KMS.EBSGenerateDataKeyWithoutPlaintext(p, out.Key, id)
 	} else {
-		out.Wrapped, err = s.opts.KMS.EBSReEncrypt(p, from.Key, want.Key, from.Context, id, from.Wrapped)
+		out.Wrapped, err = s.opts.KMS.EBSReEncrypt(p, from.Key, out.Key, from.Context, id, from.Wrapped)
 	}
 	if err != nil {
 		return sealed{}, fmt.Errorf("seal %s: %w", id, err)
@@ -64,4 +67,16 @@ func (s *Server) unseal(p aws.Principal, v *volume) error {
 			"Volume %s cannot be attached. The encrypted volume was unable to access the KMS master key.", v.ID)
 	}
 	return nil
+}
+
+// release ends the grant of a volume that nothing is attached to any more.
+func (s *Server) release(id string) {
+	v := s.view(id)
+	if v == nil || v.Sealed == nil || len(v.Attachments) > 0 {
+		return
+	}
+	host := aws.AssumedRole(s.opts.Account, "aws:ec2-infrastructure", id)
+	if err := s.opts.KMS.EBSRetireGrant(host, v.Sealed.Key, v.Sealed.Context); err != nil {
+		s.opts.Log.Debug("grant not retired", "volume", id, "error", err) // the key may be gone
+	}
 }

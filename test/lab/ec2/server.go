@@ -15,15 +15,18 @@ import (
 	"time"
 
 	"github.com/volseal/volseal/test/lab/aws"
+	"github.com/volseal/volseal/test/lab/kms"
 )
 
-// Keys is what EBS asks of KMS, on behalf of the principal p who asked EC2.
-// Errors are *aws.Error with the code that KMS answers.
+// Keys is what EBS asks of KMS (a *kms.Server), on behalf of the principal p who
+// asked EC2. Errors are *aws.Error with the code that KMS answers.
 type Keys interface {
 	EBSGenerateDataKeyWithoutPlaintext(p aws.Principal, keyARN, volumeID string) (wrapped []byte, err error)
 	EBSCreateGrant(p aws.Principal, keyARN, volumeID string) error
 	EBSDecrypt(p aws.Principal, keyARN, volumeID string, wrapped []byte) error
 	EBSReEncrypt(p aws.Principal, fromARN, toARN, fromID, toID string, wrapped []byte) ([]byte, error)
+	EBSRetireGrant(p aws.Principal, keyARN, volumeID string) error
+	Describe(arn string) (kms.KeyInfo, error) // finds the key behind an alias
 }
 
 // Latency is how long an asynchronous transition takes: uniform in [Min, Max].

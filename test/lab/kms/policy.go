@@ -209,6 +209,14 @@ func (l *stringList) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// MarshalJSON writes a list of one as AWS does, without brackets.
+func (l stringList) MarshalJSON() ([]byte, error) {
+	if len(l) == 1 {
+		return json.Marshal(l[0])
+	}
+	return json.Marshal([]string(l))
+}
+
 // statements is a statement or several.
 type statements []statement
 

@@ -39,8 +39,9 @@ type Server struct {
 	opts       Options
 	operations map[string]operation
 
-	mu sync.Mutex
-	st *state
+	mu    sync.Mutex
+	st    *state
+	saved []byte // the state in Dir, to go back to
 }
 
 // Open returns a Server with the state that an earlier one left in opts.Dir. It
@@ -65,7 +66,11 @@ func Open(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{opts: opts, operations: operations(), st: st}, nil
+	saved, err := st.encode()
+	if err != nil {
+		return nil, err
+	}
+	return &Server{opts: opts, operations: operations(), st: st, saved: saved}, nil
 }
 
 // New is Open for a caller that cannot go on without: it panics on an error.
@@ -182,19 +187,22 @@ func (s *Server) do(c caller, call *aws.Call, serve func(*request) (any, error))
 	return serve(rq)
 }
 
-// persist makes the changed state durable. Where that fails the change did not
-// happen: the state goes back to what the disk has.
+// persist makes the changed state durable before the change is answered. Where
+// that fails the change did not happen: the state is again what it was.
 func (s *Server) persist() error {
-	err := s.st.save(s.opts.Dir)
-	if err == nil {
+	if s.opts.Dir == "" {
 		return nil
 	}
-	old, loadErr := load(s.opts.Dir)
-	if loadErr != nil {
-		return errors.Join(err, loadErr)
+	changed, err := s.st.encode()
+	if err != nil {
+		return err
 	}
-	s.st = old
-	return err
+	if err := save(s.opts.Dir, changed); err != nil {
+		s.st, _ = decodeState(s.saved) // was encoded by us: cannot fail
+		return err
+	}
+	s.saved = changed
+	return nil
 }
 
 func operations() map[string]operation {

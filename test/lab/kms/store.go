@@ -39,16 +39,17 @@ func decodeState(b []byte) (*state, error) {
 	return st, nil
 }
 
-// save makes the state durable in dir before a change is answered, so that a
-// killed lab finds the same keys again.
-func (st *state) save(dir string) error {
-	if dir == "" {
-		return nil
-	}
+func (st *state) encode() ([]byte, error) {
 	b, err := json.Marshal(st)
 	if err != nil {
-		return fmt.Errorf("encode KMS state: %w", err)
+		return nil, fmt.Errorf("encode KMS state: %w", err)
 	}
+	return b, nil
+}
+
+// save makes an encoded state durable in dir, so that a killed lab finds the
+// same keys again.
+func save(dir string, b []byte) error {
 	temp, err := os.CreateTemp(dir, stateFile+".*")
 	if err != nil {
 		return fmt.Errorf("write KMS state: %w", err)

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# What the scenarios share. It is sourced in the guest, as /lab/lib.sh.
+# Everything here looks at the machine as an operator would: through volseal,
+# systemd, the kernel and PostgreSQL, never through the agent's memory.
+
+set -euo pipefail
+
+# What a scenario tells its successor in the next boot.
+memory=/root/memory
+mkdir -p "$memory"
+
+remember() { printf '%s\n' "$2" >"$memory/$1"; }
+recall() { cat "$memory/$1"; }
+
+say() { printf '\n── %s\n' "$*"; }
+
+die() {
+	printf 'FAILED: %s\n' "$*" >&2
+	volseal status >&2 || true
+	exit 1
+}
+
+# within SECONDS WHAT COMMAND… waits until the command succeeds.
+within() {
+	local limit=$1 what=$2 begin=$SECONDS
+	shift 2
+	until "$@" >/dev/null 2>&1; do
+		((SECONDS - begin <= limit)) || die "not within $limit s: $what"
+		sleep 0.2
+	done
+	printf '   %s (after %d s)\n' "$what" $((SECONDS - begin))
+}
+
+# expect WHAT WANT GOT
+expect() {
+	[[ $3 == "$2" ]] || die "$1: got '$3', want '$2'"
+	printf '   %s: %s\n' "$1" "$3"
+}
+
+# exits WANT COMMAND… runs a command that must end with that status.
+exits() {
+	local want=$1 got=0
+	shift
+	"$@" || got=$?
+	[[ $got == "$want" ]] || die "$*: exit status $got, want $want"
+	printf '   %s: exit status %s\n' "$*" "$got"
+}
+
+# field VOLUME KEY prints one field of a volume's status.
+field() { volseal status "$1" --json | jq -r ".volumes[0].$2"; }
+
+is() { [[ $(field "$1" "$2") == "$3" ]]; }
+
+mapped() { [[ -e /dev/mapper/volseal-$1 ]] || [[ -e /dev/mapper/volseal-$1.pending ]]; }
+
+# sealed VOLUME MOUNTPOINT insists that nothing of the volume is open.
+closed() {
+	! mapped "$1" || die "$1 is mapped"
+	! mountpoint -q "$2" || die "$2 is mounted"
+	[[ -z $(dmsetup ls --target crypt | grep -F "volseal-$1" || true) ]] || die "the kernel has a mapping of $1"
+	printf '   %s: nothing mapped, nothing mounted at %s\n' "$1" "$2"
+}
+
+# agent_settings writes volseal.yaml. The model is that of the lab's disks.
+agent_settings() {
+	cat >/etc/volseal/volseal.yaml <<-YAML
+		nvme_models: ["QEMU NVMe Ctrl"]
+	YAML
+	printf '%s\n' "$@" >>/etc/volseal/volseal.yaml
+}
+
+# describe NAME VOLUME-ID KEY-ARN MOUNTPOINT [LINE…] configures a volume.
+describe() {
+	local name=$1 vol=$2 arn=$3 where=$4
+	shift 4
+	{
+		printf 'name: %s\ndatabase: db-%s\nvolume_id: %s\nkey_arn: %s\nmountpoint: %s\n' "$name" "$name" "$vol" "$arn" "$where"
+		printf '%s\n' "$@"
+	} >"/etc/volseal/volumes.d/$name.yaml"
+}
+
+# make_volume NAME MOUNTPOINT [LINE…] makes a key and a volume and configures
+# them; it remembers NAME.vol and NAME.key.
+make_volume() {
+	local name=$1 where=$2 arn vol
+	shift 2
+	arn=$(labctl key create)
+	vol=$(labctl volume create --size 1 --key "$arn")
+	remember "$name.key" "$arn"
+	remember "$name.vol" "$vol"
+	describe "$name" "$vol" "$arn" "$where" "$@"
+}
+
+start_agent() {
+	volseal config check
+	systemctl enable --quiet --now volseal.service
+}
+
+metric() { curl -fsS http://127.0.0.1:9797/metrics | awk -v m="$1" '$1 == m {print $2}'; }
+
+sql() { runuser -u postgres -- psql -XAtq -c "$1" "${@:2}"; }
+
+database_up() { sql 'select 1'; }
+
+# make_database makes a PostgreSQL cluster on /var/lib/postgresql, which must
+# be the volume, and starts it.
+make_database() {
+	mountpoint -q /var/lib/postgresql || die "no volume at /var/lib/postgresql"
+	chown postgres:postgres /var/lib/postgresql
+	pg_createcluster 15 main >/dev/null
+	systemctl enable --quiet postgresql.service
+	systemctl start postgresql.service
+	within 60 'PostgreSQL answers' database_up
+}
+
+# outage CLASS CODE VOLUME… is a boot into a KMS that has not worked since
+# before: everything stays shut until the fault ends, then opens by itself.
+outage() {
+	local class=$1 code=$2 v
+	shift 2
+	for v in "$@"; do
+		within 90 "$v is refused" is "$v" class "$class"
+		closed "$v" "/srv/$v"
+	done
+	exits "$code" volseal unlock "$1" --wait=8s
+	for v in "$@"; do closed "$v" "/srv/$v"; done
+	labctl fault kms off
+	for v in "$@"; do within 40 "$v is mounted by itself" is "$v" phase Mounted; done
+}

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+# Three volumes of three customers; two of the customers take their keys away, each in another way.
+. /lab/lib.sh
+
+make_volume a /srv/a
+make_volume b /srv/b
+make_volume c /srv/c
+agent_settings
+start_agent
+for v in a b c; do volseal init $v; done
+for v in a b c; do
+	volseal unlock $v --wait=3m
+	echo "row of $v" >/srv/$v/row
+done
+sync
+labctl key schedule-deletion "$(recall a.key)"
+labctl key deny "$(recall b.key)" kms:Decrypt
+labctl host reboot

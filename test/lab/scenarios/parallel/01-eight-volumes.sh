@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+# Eight volumes become Mounted in at most 1.5 times the time of one, with 2 s on each answer of KMS and EC2.
+. /lab/lib.sh
+
+names=(v1 v2 v3 v4 v5 v6 v7 v8)
+for v in "${names[@]}"; do make_volume $v /srv/$v; done
+agent_settings
+start_agent
+for v in "${names[@]}"; do volseal init $v; done
+for v in "${names[@]}"; do volseal unlock $v --wait=5m; done
+
+released() { for v in "$@"; do volseal release $v; done; for v in "$@"; do volseal release $v --wait=2m; done; }
+
+# seconds VOLUME… prints how long it takes from Detached to Mounted, in ms.
+milliseconds() {
+	local begin v
+	begin=$(date +%s%3N)
+	for v in "$@"; do volseal reattach "$v"; done
+	for v in "$@"; do volseal unlock "$v" --wait=3m >/dev/null; done
+	echo $(($(date +%s%3N) - begin))
+}
+
+released "${names[@]}"
+labctl fault kms latency=2s
+labctl fault ec2 latency=2s
+volseal cache flush
+one=$(milliseconds v1)
+released v1
+volseal cache flush
+eight=$(milliseconds "${names[@]}")
+labctl fault kms off
+labctl fault ec2 off
+printf '   one volume: %d ms, eight volumes: %d ms, ratio %d.%02d\n' "$one" "$eight" $((eight / one)) $((eight * 100 / one % 100))
+((eight * 2 <= one * 3)) || die 'eight volumes take more than 1.5 times the time of one'

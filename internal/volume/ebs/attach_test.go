@@ -190,6 +190,23 @@ func TestNoNameLeft(t *testing.T) {
 	expect(t, adapter(t, configFor(e.url)).Attach(t.Context(), vol), fault.Misconfigured, "no-device-name")
 }
 
+// TestLongAnswers: an answer that comes faster than the request's end is
+// noticed is read to its end all the same, see plainBody.
+func TestLongAnswers(t *testing.T) {
+	var many []string
+	for i := range 200 {
+		many = append(many, volumeXML(fmt.Sprintf("vol-%017x", i), "in-use", attachmentXML(here, "attached", "/dev/sdf")))
+	}
+	e := answers(t, map[string]string{"DescribeVolumes": volumesXML(many...)})
+	a := adapter(t, configFor(e.url))
+	a.pace.limiter.SetBurst(200)
+	for range 50 {
+		if _, err := a.attachedHere(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestConcurrentAttach: volumes attached at one moment never share a name. The
 // endpoint answers none before all have asked.
 func TestConcurrentAttach(t *testing.T) {

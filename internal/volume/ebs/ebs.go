@@ -59,6 +59,7 @@ func New(cfg aws.Config, opts Options) (*Adapter, error) {
 	}
 	// The configuration is a copy, but what it points to is shared: replace, never modify.
 	cfg.Credentials = namedCredentials{cfg.Credentials}
+	cfg.HTTPClient = newPlainBody(cfg.HTTPClient)
 	client := ec2.NewFromConfig(cfg, func(o *ec2.Options) {
 		// The SDK's own attempts are over within milliseconds, and would count
 		// as one call where EC2's rate limit counts three.

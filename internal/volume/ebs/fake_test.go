@@ -4,7 +4,6 @@ package ebs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -73,7 +72,7 @@ func (e *endpoint) requests(action string) []url.Values {
 }
 
 func configFor(url string) aws.Config {
-	return aws.Config{HTTPClient: &http.Client{Transport: &http.Transport{}},
+	return aws.Config{
 		Region:       "us-east-1",
 		BaseEndpoint: aws.String(url),
 		Credentials:  credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
@@ -157,7 +156,6 @@ func expect(t *testing.T, err error, class fault.Class, reason string) {
 		t.Errorf("class %s, want %s (%v)", got, class, err)
 	}
 	if got := fault.ReasonOf(err); got != reason {
-		t.Logf("DEBUG %v", errors.Unwrap(err))
 		t.Errorf("reason %s, want %s (%v)", got, reason, err)
 	}
 	for what, text := range map[string]string{"cause": err.Error(), "hint": fault.HintOf(err)} {

@@ -21,6 +21,8 @@ const (
 
 // meanings is the table of EC2's error codes. The classes follow the design's
 // table; a code that is not listed is Unknown unless its HTTP status says more.
+//
+//nolint:funlen // a table, not a procedure
 func meanings() map[string]meaning {
 	var (
 		identity  = meaning{fault.Identity, "EC2 does not accept this host's credentials.", clockHint}

@@ -19,7 +19,7 @@ const blankCheckLimit = 48 * time.Hour
 
 // The order in which init writes, and what a crash after each line leaves:
 //
-//	check that every byte is zero    a blank volume; init is asked for again
+//	try the CMK, check for zeros     a blank volume; init is asked for again
 //	header image beside the claim    the same; the image is overwritten
 //	claim: stage header              the next pass goes on below, by itself
 //	header onto the device           torn: only blocks of the image and zeros; written again
@@ -32,10 +32,7 @@ const blankCheckLimit = 48 * time.Hour
 
 // format does the first half, on a volume that nothing was ever written to.
 func (w *worker) format(ctx context.Context, o observed) error {
-	if err := w.checkBlank(ctx, o, ""); err != nil {
-		return err
-	}
-	proof, wrapped, err := w.freshKey(ctx, o.spec)
+	proof, wrapped, err := w.keyForBlank(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -52,6 +49,21 @@ func (w *worker) format(ctx context.Context, o observed) error {
 	}
 	w.init = false // the claim carries the intent from here on
 	return w.putHeader(ctx, o)
+}
+
+// keyForBlank returns a data key for a device that was found blank. A CMK that
+// cannot be used is told before the whole device is read, which can take hours;
+// for as long no key is held.
+func (w *worker) keyForBlank(ctx context.Context, o observed) (*envelope.Proof, []byte, error) {
+	trial, _, err := w.freshKey(ctx, o.spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	trial.Release()
+	if err := w.checkBlank(ctx, o, ""); err != nil {
+		return nil, nil, err
+	}
+	return w.freshKey(ctx, o.spec)
 }
 
 func (w *worker) freshKey(ctx context.Context, s Spec) (*envelope.Proof, []byte, error) {

@@ -4,3 +4,157 @@
 // checks the answers, moves plaintext out of the SDK's hands, and says of each
 // error who must act. It caches nothing and retries nothing.
 package kms
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/volseal/volseal/internal/envelope"
+	"github.com/volseal/volseal/internal/fault"
+)
+
+// API is the part of the SDK's client that is used; NewClient makes one.
+type API interface {
+	GenerateDataKey(context.Context, *awskms.GenerateDataKeyInput, ...func(*awskms.Options)) (*awskms.GenerateDataKeyOutput, error)
+	Decrypt(context.Context, *awskms.DecryptInput, ...func(*awskms.Options)) (*awskms.DecryptOutput, error)
+}
+
+// Options of a Client.
+type Options struct {
+	Timeout  time.Duration                                              // of one call, credentials included: 5 s
+	Observer func(operation string, class fault.Class, d time.Duration) // told of each call; None is success; may be nil
+}
+
+// Client implements envelope.KMS.
+type Client struct {
+	api API
+	o   Options
+
+	mu     sync.Mutex
+	worked map[string]bool // key ARNs for which KMS has answered well
+}
+
+var _ envelope.KMS = (*Client)(nil)
+
+// New returns a Client that calls api once per request.
+func New(api API, o Options) *Client {
+	if o.Timeout <= 0 {
+		o.Timeout = 5 * time.Second
+	}
+	if o.Observer == nil {
+		o.Observer = func(string, fault.Class, time.Duration) {}
+	}
+	return &Client{api: api, o: o, worked: map[string]bool{}}
+}
+
+// Worked tells the client that this key was once usable, from a record older
+// than the process. NotFoundException then means that the key is gone; else it
+// means that the ARN is wrong.
+func (c *Client) Worked(keyARN string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.worked[keyARN] = true
+}
+
+// GenerateDataKey has KMS make a 256-bit data key.
+func (c *Client) GenerateDataKey(ctx context.Context, keyARN string, ec envelope.Context) (plain *envelope.Secret, wrapped []byte, err error) {
+	err = c.call(ctx, "GenerateDataKey", keyARN, func(ctx context.Context) error {
+		out, err := c.api.GenerateDataKey(ctx, &awskms.GenerateDataKeyInput{
+			KeyId:             &keyARN,
+			KeySpec:           types.DataKeySpecAes256,
+			EncryptionContext: ec,
+		})
+		if err != nil {
+			return err
+		}
+		if len(out.CiphertextBlob) == 0 || len(out.CiphertextBlob) > maxBlob {
+			clear(out.Plaintext)
+			return badAnswer("answer-length", "KMS returned a wrapped data key of an impossible length.")
+		}
+		wrapped = out.CiphertextBlob
+		plain, err = take(out.Plaintext, out.KeyId, keyARN)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return plain, wrapped, nil
+}
+
+// Decrypt unwraps a data key, with keyARN as KeyId: without it KMS would take a
+// blob wrapped by any key that we may use.
+func (c *Client) Decrypt(ctx context.Context, keyARN string, ec envelope.Context, wrapped []byte) (plain *envelope.Secret, err error) {
+	err = c.call(ctx, "Decrypt", keyARN, func(ctx context.Context) error {
+		out, err := c.api.Decrypt(ctx, &awskms.DecryptInput{
+			KeyId:             &keyARN,
+			CiphertextBlob:    wrapped,
+			EncryptionContext: ec,
+		})
+		if err != nil {
+			return err
+		}
+		plain, err = take(out.Plaintext, out.KeyId, keyARN)
+		return err
+	})
+	return plain, err
+}
+
+// call makes one call within the timeout, classifies its error and tells the observer.
+func (c *Client) call(ctx context.Context, operation, keyARN string, f func(context.Context) error) error {
+	start := time.Now()
+	try, cancel := context.WithTimeout(ctx, c.o.Timeout)
+	defer cancel()
+	var failed *fault.Error
+	erasing(func() {
+		if err := f(try); err != nil {
+			failed = c.classify(ctx, keyARN, err)
+		}
+	})
+	if failed == nil {
+		c.Worked(keyARN)
+		c.o.Observer(operation, fault.None, time.Since(start))
+		return nil
+	}
+	c.o.Observer(operation, failed.Class, time.Since(start))
+	return failed
+}
+
+func (c *Client) classify(ctx context.Context, keyARN string, err error) *fault.Error {
+	c.mu.Lock()
+	worked := c.worked[keyARN]
+	c.mu.Unlock()
+	f := classify(ctx, err, worked)
+	if f == nil { // a dry run would have succeeded, but none was asked for
+		return badAnswer("answer-dry-run", "KMS answered a real request as if it were a dry run.")
+	}
+	return f
+}
+
+// maxBlob is the longest CiphertextBlob KMS takes and makes.
+const maxBlob = 6144
+
+// take moves the plaintext of an answer into a Secret, wipes the SDK's slice on
+// each path, and refuses an answer for another key or of another length.
+func take(plaintext []byte, answered *string, keyARN string) (*envelope.Secret, error) {
+	defer clear(plaintext)
+	if aws.ToString(answered) != keyARN {
+		return nil, badAnswer("answer-key-id", "KMS answered for another key than the one configured.")
+	}
+	if len(plaintext) != envelope.DataKeyBytes {
+		return nil, badAnswer("answer-length", "KMS returned a data key that is not 32 bytes long.")
+	}
+	return envelope.SecretFrom(plaintext)
+}
+
+func badAnswer(reason, cause string) *fault.Error {
+	return &fault.Error{
+		Class:  fault.Integrity,
+		Reason: reason,
+		Cause:  cause,
+		Hint:   "KMS does not do that: check the endpoint and the proxies on the way. Platform operators must look before anything else.",
+	}
+}

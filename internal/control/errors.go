@@ -66,7 +66,7 @@ func errorFrom(err error, name string) *Error {
 		}
 		return &e
 	case errors.Is(err, volume.ErrNoSuchVolume):
-		return noSuchVolume(name)
+		return NoSuchVolume(name)
 	case errors.As(err, &conflict):
 		return &Error{Code: CodeConflict, Message: conflict.Message, Hint: conflict.Hint, Volume: name, Err: err}
 	case errors.As(err, &failure):
@@ -77,7 +77,8 @@ func errorFrom(err error, name string) *Error {
 	return &Error{Code: CodeInternal, Message: err.Error(), Volume: name, Class: fault.Unknown, Err: err}
 }
 
-func noSuchVolume(name string) *Error {
+// NoSuchVolume is the error for a name that is not configured.
+func NoSuchVolume(name string) *Error {
 	return &Error{
 		Code: CodeNoSuchVolume, Message: "No volume of that name is configured.",
 		Hint: "See `volseal status` for the names, and reload after adding one.", Volume: name, Err: volume.ErrNoSuchVolume,

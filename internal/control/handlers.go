@@ -34,7 +34,7 @@ func (s *Server) listVolumes(r *http.Request) (answer, error) {
 func (s *Server) showVolume(r *http.Request) (answer, error) {
 	name := r.PathValue("name")
 	if _, ok := s.agent.Volume(name); !ok {
-		return answer{}, noSuchVolume(clip(name)) // at once: nothing will change about it soon
+		return answer{}, NoSuchVolume(clip(name)) // at once: nothing will change about it soon
 	}
 	cursor, err := s.await(r)
 	if err != nil {
@@ -42,7 +42,7 @@ func (s *Server) showVolume(r *http.Request) (answer, error) {
 	}
 	status, ok := s.agent.Volume(name)
 	if !ok {
-		return answer{}, noSuchVolume(clip(name))
+		return answer{}, NoSuchVolume(clip(name))
 	}
 	return answer{status, cursor}, nil
 }

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/volseal/volseal/internal/control"
+	"github.com/volseal/volseal/internal/control/controltest"
+	"github.com/volseal/volseal/internal/fault"
+	"github.com/volseal/volseal/internal/volume"
+)
+
+// testNow is the moment at which every script runs.
+func testNow() time.Time { return time.Date(2026, 1, 2, 3, 10, 0, 0, time.UTC) }
+
+// TestMain lets scripts run the command line as a process of its own: the
+// product's, but for the clock and for what it takes to be a terminal.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"volseal": func() {
+			t := newTerminal(os.Stdout, os.Stderr)
+			t.now = testNow
+			t.tty, t.ttyErr = os.Getenv("TTY") != "", os.Getenv("TTY") != ""
+			os.Exit(runCLI(context.Background(), os.Args[1:], t))
+		},
+	})
+}
+
+// TestScripts runs testdata/*.txtar. Each says why it exists. In them,
+//
+//	agent FILE      serves the agent that FILE describes on the socket "s"
+//	exits N CMD…    runs a command that must exit with N
+//	narrow          checks that the last standard output fits 80 columns
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"agent":  serveScenario,
+			"exits":  exits,
+			"narrow": narrowOutput,
+		},
+		UpdateScripts: os.Getenv("UPDATE") != "",
+	})
+}
+
+// scenario describes an agent: what it shows, and what becomes of a wish.
+type scenario struct {
+	May     string // the permission of everybody: none, read, operate, destroy
+	Volumes []volume.Status
+	Keys    []volume.KeyStatus
+	Do      map[string]struct { // by verb and name: "lock orders"
+		Conflict *volume.ConflictError
+		Fault    *fault.Error
+		// Then are edits of the volume's status, one after the other. Each
+		// answers the wish unless it says otherwise.
+		Then []json.RawMessage
+	}
+	Reload *control.Error
+}
+
+func serveScenario(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: agent FILE")
+	}
+	var s scenario
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &s))
+	a := &controltest.Agent{OnDo: s.do}
+	if s.Reload != nil {
+		a.ReloadError = s.Reload
+	}
+	a.Set(volume.Snapshot{Volumes: s.Volumes, Keys: s.Keys})
+	stop, err := controltest.Listen(filepath.Join(ts.Getenv("WORK"), "s"), control.Options{
+		Agent: a, Permit: func(control.Peer) control.Permission { return permissionOf(s.May) },
+		Log: slog.New(slog.DiscardHandler),
+	})
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(stop()) })
+}
+
+func permissionOf(may string) control.Permission {
+	all := []control.Permission{control.None, control.Read, control.Operate, control.Destroy}
+	i := slices.IndexFunc(all, func(p control.Permission) bool { return p.String() == may })
+	return all[max(i, 0)]
+}
+
+func (s scenario) do(a *controltest.Agent, c controltest.Call, wish uint64) error {
+	d := s.Do[string(c.Verb)+" "+c.Name]
+	switch {
+	case d.Conflict != nil:
+		return d.Conflict
+	case d.Fault != nil:
+		return d.Fault
+	}
+	for _, edit := range d.Then {
+		a.Change(c.Name, func(v *volume.Status) {
+			v.WishSeq, v.Answered = wish, wish
+			if err := json.Unmarshal(edit, v); err != nil {
+				panic(err) // the test's own mistake, contained by the server
+			}
+		})
+	}
+	return nil
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	got := 0
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func narrowOutput(ts *testscript.TestScript, _ bool, _ []string) {
+	for line := range strings.Lines(ts.ReadFile("stdout")) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > width {
+			ts.Fatalf("%d columns: %s", n, line)
+		}
+	}
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/volseal/volseal/internal/config"
+	"github.com/volseal/volseal/internal/control"
+	"github.com/volseal/volseal/internal/fault"
+	"github.com/volseal/volseal/internal/volume"
+)
+
+// The exit codes. Scripts depend on them: a number keeps its meaning for ever.
+const (
+	exitDone          = 0
+	exitUnexpected    = 1 // or the class is unknown
+	exitUsage         = 2
+	exitConfig        = 3
+	exitNotRunning    = 4
+	exitPermission    = 5
+	exitNoSuchVolume  = 6
+	exitRevoked       = 10
+	exitUnreachable   = 11
+	exitThrottled     = 12
+	exitIntegrity     = 13 // or quarantined
+	exitMisconfigured = 14
+	exitIdentity      = 15
+	exitConflict      = 16 // or busy
+	exitTimeout       = 17
+)
+
+// exitCode is the code for what a verb returned.
+func exitCode(err error) int {
+	var (
+		usage    *usageError
+		problems config.Problems
+		stands   *standsError
+		refusal  *control.Error
+	)
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.As(err, &problems):
+		return exitConfig
+	case errors.As(err, &stands):
+		return exitOfStatus(stands)
+	case errors.As(err, &refusal):
+		return exitOfRefusal(refusal)
+	case errors.Is(err, context.Canceled):
+		return exitUnexpected
+	}
+	return exitOfClass(fault.ClassOf(err))
+}
+
+func exitOfRefusal(e *control.Error) int {
+	switch e.Code {
+	case control.CodeNotRunning, control.CodeUnavailable:
+		return exitNotRunning
+	case control.CodePermissionDenied:
+		return exitPermission
+	case control.CodeNoSuchVolume:
+		return exitNoSuchVolume
+	case control.CodeConflict, control.CodeOverloaded:
+		return exitConflict
+	case control.CodeInvalidConfig:
+		return exitConfig
+	}
+	return exitOfClass(e.Class)
+}
+
+// exitOfStatus is the code for a wish that has not come true: of what stands,
+// else of how the wait ended.
+func exitOfStatus(e *standsError) int {
+	s := e.status
+	switch {
+	case e.outcome == control.Superseded:
+		return exitConflict
+	case s.Phase == volume.Quarantined:
+		return exitIntegrity
+	case s.Class == fault.None:
+		return exitTimeout
+	case s.Reason == "busy":
+		return exitConflict
+	}
+	return exitOfClass(s.Class)
+}
+
+func exitOfClass(c fault.Class) int {
+	switch c {
+	case fault.Revoked:
+		return exitRevoked
+	case fault.Unreachable:
+		return exitUnreachable
+	case fault.Throttled:
+		return exitThrottled
+	case fault.Integrity:
+		return exitIntegrity
+	case fault.Misconfigured:
+		return exitMisconfigured
+	case fault.Identity:
+		return exitIdentity
+	}
+	return exitUnexpected
+}

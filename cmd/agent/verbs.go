@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/volseal/volseal/internal/control"
+	"github.com/volseal/volseal/internal/volume"
+)
+
+func (c *cli) initCommand() *cobra.Command {
+	return c.wishCommand(volume.VerbInit, "Format a blank volume, once, and mount it (root)",
+		`Format a volume that is provably blank: every byte of it is read first. Anything
+else is refused. init is never needed again, not even after a failure half-way:
+the agent finishes what it began.`)
+}
+
+func (c *cli) unlockCommand() *cobra.Command {
+	return c.wishCommand(volume.VerbUnlock, "Open a volume and have it mounted",
+		`Attach, unlock and mount a volume. This is what the agent does by itself unless an
+operator said lock or release; unlock takes that word back.`)
+}
+
+func (c *cli) lockCommand() *cobra.Command {
+	return c.wishCommand(volume.VerbLock, "Unmount a volume and take its key out of the kernel",
+		`Stop what uses the volume, unmount it, and close the mapping, so that the key
+leaves the kernel. It holds over restarts and reboots, until unlock or reattach.`)
+}
+
+func (c *cli) reattachCommand() *cobra.Command {
+	return c.wishCommand(volume.VerbReattach, "Open a volume anew from any state, Quarantined too",
+		`Close whatever is open and bring the volume to Mounted from the beginning, with a
+fresh proof of its key. Does nothing to a volume that is mounted and sound.`)
+}
+
+func (c *cli) releaseCommand() *cobra.Command {
+	return c.wishCommand(volume.VerbRelease, "Close a volume and detach it from this instance",
+		`As lock, and then detach the EBS volume. It holds over restarts and reboots,
+until unlock or reattach.`)
+}
+
+// wishCommand is a verb that records a wish, and may wait for it.
+func (c *cli) wishCommand(verb volume.Verb, short, long string) *cobra.Command {
+	var w waiting
+	cmd := &cobra.Command{
+		Use: string(verb) + " NAME", Short: short, Long: long,
+		Args: oneVolume, ValidArgsFunction: c.volumeNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.wish(cmd.Context(), args[0], verb, w)
+		},
+	}
+	cmd.Flags().Var(&w, waitFlag, "wait until it has come true, or cannot; with =D no longer than that")
+	cmd.Flags().Lookup(waitFlag).NoOptDefVal = waitForever
+	return cmd
+}
+
+func (c *cli) wish(ctx context.Context, name string, verb volume.Verb, w waiting) error {
+	client := c.client()
+	defer client.Close()
+	accepted, err := client.Do(ctx, name, verb)
+	if err != nil {
+		return &stepError{title: verbTitle(verb), err: err}
+	}
+	if !w.on {
+		return c.print(accepted, func() {
+			fmt.Fprintf(c.stdout, "%s: %s is recorded; follow it with: volseal status %s\n", name, verb, name)
+		})
+	}
+	status, outcome, err := client.Await(ctx, accepted, w.limit, c.progress())
+	if err != nil {
+		return &stepError{title: verbTitle(verb), err: err}
+	}
+	if err := c.print(status, func() { c.printOutcome(status, outcome) }); err != nil {
+		return err
+	}
+	if outcome != control.Fulfilled {
+		return &standsError{verb: verb, limit: w.limit, status: status, outcome: outcome}
+	}
+	return nil
+}
+
+func (c *cli) printOutcome(s volume.Status, o control.Outcome) {
+	if o != control.Fulfilled {
+		return // the summary says it
+	}
+	fmt.Fprintf(c.stdout, "%s is %s.\n", s.Name, s.Phase)
+	if s.Phase == volume.Mounted && s.Class != "" {
+		fmt.Fprintf(c.stdout, "It works on, but would not come back after a reboot (%s): see volseal explain %s\n", s.Class, s.Name)
+	}
+}
+
+// progress shows how a volume gets on, on a terminal only.
+func (c *cli) progress() func(volume.Status) {
+	if !c.ttyErr || c.quiet || c.json {
+		return nil
+	}
+	last := ""
+	return func(s volume.Status) {
+		line := s.Name + ": " + string(s.Phase)
+		if s.Progress != "" {
+			line += ", " + s.Progress
+		}
+		if s.Class != "" {
+			line += " (" + string(s.Class) + ")"
+		}
+		if line != last {
+			fmt.Fprintln(c.stderr, line)
+			last = line
+		}
+	}
+}
+
+// verbTitle names a verb as the step that failed, when no nearer one is known.
+func verbTitle(v volume.Verb) string {
+	switch v {
+	case volume.VerbInit:
+		return volume.StepFormat.Title()
+	case volume.VerbUnlock:
+		return volume.StepOpen.Title()
+	case volume.VerbLock:
+		return volume.StepClose.Title()
+	case volume.VerbReattach:
+		return volume.StepAttach.Title()
+	case volume.VerbRelease:
+		return volume.StepDetach.Title()
+	}
+	return string(v)
+}
+
+func (c *cli) cacheFlushCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "flush", Short: "Forget every cached data key", Args: cobra.NoArgs,
+		Long: "Forget every cached data key. Mounted volumes are not disturbed; the next unlock\nasks KMS again, as it does for its proof in any case.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.finish(cmd.Context(), "Flush cache", "The data-key cache is empty.", (*control.Client).FlushCache)
+		},
+	}
+}
+
+func (c *cli) reloadCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "reload", Short: "Have the agent read its configuration anew", Args: cobra.NoArgs,
+		Long: "Have the agent read its configuration anew. A bad one changes nothing and is\nexplained. Volumes that left the configuration stay as they are.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.finish(cmd.Context(), "Reload configuration", "The configuration is in use.", (*control.Client).Reload)
+		},
+	}
+}
+
+// finish makes a request that is done when it is answered.
+func (c *cli) finish(ctx context.Context, title, done string, request func(*control.Client, context.Context) error) error {
+	client := c.client()
+	defer client.Close()
+	if err := request(client, ctx); err != nil {
+		return &stepError{title: title, err: err}
+	}
+	return c.print(control.Done{OK: true}, func() { fmt.Fprintln(c.stdout, done) })
+}

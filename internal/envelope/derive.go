@@ -23,7 +23,7 @@ func derive(dataKey *Secret, salt []byte) (passphrase, mac *Secret, err error) {
 	if len(salt) != saltBytes {
 		return nil, nil, fmt.Errorf("salt is %d bytes long, want %d", len(salt), saltBytes)
 	}
-	erasing(func() {
+	Erasing(func() {
 		var prk []byte
 		if prk, err = hkdf.Extract(sha256.New, dataKey.Bytes(), salt); err != nil {
 			return

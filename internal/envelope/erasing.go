@@ -4,6 +4,8 @@
 
 package envelope
 
-// erasing runs f. Built with GOEXPERIMENT=runtimesecret it also has the runtime
-// erase what f leaves in registers, stack and heap; see docs/key-lifetime.md.
-func erasing(f func()) { f() }
+// Erasing runs f, which handles key bytes through libraries. Built with
+// GOEXPERIMENT=runtimesecret it also has the runtime erase what f leaves in
+// registers, stack and heap; built without it, as here, it only runs f. See
+// docs/key-lifetime.md.
+func Erasing(f func()) { f() }

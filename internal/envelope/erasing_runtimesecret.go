@@ -6,6 +6,7 @@ package envelope
 
 import "runtime/secret"
 
-// erasing runs f and has the runtime erase what it leaves in registers and
-// stack, and on the heap once collected. It does not reach goroutines f starts.
-func erasing(f func()) { secret.Do(f) }
+// Erasing runs f, which handles key bytes through libraries, and has the runtime
+// erase what f leaves in registers and stack, and on the heap once collected. It
+// does not reach goroutines that f starts or talks to. See docs/key-lifetime.md.
+func Erasing(f func()) { secret.Do(f) }

@@ -476,7 +476,8 @@ func TestTTLIsKeptUnwatched(t *testing.T) {
 
 // Many goroutines, purges and flushes among them, leave no key behind. Run with -race.
 func TestConcurrentUse(t *testing.T) {
-	ring, kms, clock := newTestRing(t, Options{MaxEntries: 3})
+	before := mappings(t)
+	ring, _, clock := newTestRing(t, Options{MaxEntries: 3})
 	var wg sync.WaitGroup
 	for g := range 8 {
 		wg.Go(func() {
@@ -507,5 +508,7 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	wg.Wait()
 	ring.Flush()
-	_ = kms
+	if n := mappings(t) - before; n != 0 {
+		t.Fatalf("%d secrets were left in memory", n)
+	}
 }

@@ -47,7 +47,7 @@ func (t Token) sum(mac *Secret, meaning []byte) ([]byte, error) {
 		return nil, err
 	}
 	var sum []byte
-	erasing(func() {
+	Erasing(func() {
 		h := hmac.New(sha256.New, mac.Bytes())
 		h.Write(message)
 		sum = h.Sum(nil)

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 
 	"github.com/volseal/volseal/internal/fault"
@@ -208,13 +207,6 @@ func (r *fieldReader) bytes(field string, want int) []byte {
 }
 
 var reasonOf = map[string]string{"wrapped_key": "wrapped-key", "salt": "salt", "mac": "mac"}
-
-var keyARN = regexp.MustCompile(`^arn:aws(-[a-z]{1,16}){0,3}:kms:[a-z]{2}(-[a-z]{1,16}){1,3}-[0-9]{1,2}:[0-9]{12}:key/` +
-	`([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|mrk-[0-9a-f]{32})$`)
-
-// ValidKeyARN reports whether s has the form of a KMS key's ARN: not an alias,
-// not a bare key id.
-func ValidKeyARN(s string) bool { return keyARN.MatchString(s) }
 
 // refuse blames the token. The cause names the rule and quotes nothing.
 func refuse(rule string, err error) *fault.Error {

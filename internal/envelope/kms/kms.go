@@ -29,6 +29,14 @@ type Options struct {
 	Observer func(operation string, class fault.Class, d time.Duration) // told of each call; None is success; may be nil
 }
 
+// Operations lists the names that Options.Observer is told of.
+func Operations() []string { return []string{operationGenerate, operationDecrypt} }
+
+const (
+	operationGenerate = "GenerateDataKey"
+	operationDecrypt  = "Decrypt"
+)
+
 // Client implements envelope.KMS.
 type Client struct {
 	api API
@@ -62,7 +70,7 @@ func (c *Client) Worked(keyARN string) {
 
 // GenerateDataKey has KMS make a 256-bit data key.
 func (c *Client) GenerateDataKey(ctx context.Context, keyARN string, ec envelope.Context) (plain *envelope.Secret, wrapped []byte, err error) {
-	err = c.call(ctx, "GenerateDataKey", keyARN, func(ctx context.Context) error {
+	err = c.call(ctx, operationGenerate, keyARN, func(ctx context.Context) error {
 		out, err := c.api.GenerateDataKey(ctx, &awskms.GenerateDataKeyInput{
 			KeyId:             &keyARN,
 			KeySpec:           types.DataKeySpecAes256,
@@ -88,7 +96,7 @@ func (c *Client) GenerateDataKey(ctx context.Context, keyARN string, ec envelope
 // Decrypt unwraps a data key, with keyARN as KeyId: without it KMS would take a
 // blob wrapped by any key that we may use.
 func (c *Client) Decrypt(ctx context.Context, keyARN string, ec envelope.Context, wrapped []byte) (plain *envelope.Secret, err error) {
-	err = c.call(ctx, "Decrypt", keyARN, func(ctx context.Context) error {
+	err = c.call(ctx, operationDecrypt, keyARN, func(ctx context.Context) error {
 		out, err := c.api.Decrypt(ctx, &awskms.DecryptInput{
 			KeyId:             &keyARN,
 			CiphertextBlob:    wrapped,
@@ -109,7 +117,7 @@ func (c *Client) call(ctx context.Context, operation, keyARN string, f func(cont
 	try, cancel := context.WithTimeout(ctx, c.o.Timeout)
 	defer cancel()
 	var failed *fault.Error
-	erasing(func() {
+	envelope.Erasing(func() {
 		if err := f(try); err != nil {
 			failed = c.classify(ctx, keyARN, err)
 		}

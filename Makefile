@@ -119,7 +119,7 @@ e2e: build package lab-tools ## The lab's scenarios on a real kernel; RUN=regexp
 
 .PHONY: demo
 demo: build package lab-tools ## The main job, told step by step
-	@bin/lab run test/lab/scenarios/demo/*.sh
+	@bin/lab run test/lab/demo/*.sh
 	@echo 'demo: ok'
 
 .PHONY: lab-tools

@@ -17,7 +17,7 @@ import (
 // The instance is always named, so that it is never taken from another host, and
 // Force is never set: EC2 then cuts the disk off under a running file system.
 func (a *Adapter) Detach(ctx context.Context, volumeID string) error {
-	_, err := call(ctx, a, request{"DetachVolume", "detach " + volumeID}, a.client.DetachVolume, &ec2.DetachVolumeInput{
+	out, err := call(ctx, a, request{"DetachVolume", "detach " + volumeID}, a.client.DetachVolume, &ec2.DetachVolumeInput{
 		InstanceId: aws.String(a.instance),
 		VolumeId:   aws.String(volumeID),
 		Force:      aws.Bool(false),
@@ -25,6 +25,9 @@ func (a *Adapter) Detach(ctx context.Context, volumeID string) error {
 	switch fault.ReasonOf(err) {
 	case "IncorrectState", "InvalidAttachment.NotFound":
 		return a.explainDetach(ctx, volumeID, err)
+	}
+	if err == nil && out.State == types.VolumeAttachmentStateBusy {
+		return busy(volumeID, nil)
 	}
 	return err
 }
@@ -39,13 +42,19 @@ func (a *Adapter) explainDetach(ctx context.Context, volumeID string, refused er
 	case "", types.VolumeAttachmentStateDetaching:
 		return nil
 	case types.VolumeAttachmentStateBusy:
-		return &fault.Error{
-			Class: fault.Unknown, Reason: "busy",
-			Cause: fmt.Sprintf("EC2 cannot detach %s: something on this host still uses the device.", volumeID),
-			Hint:  "Find who uses it with lsblk and fuser, and end that. Do not force the detachment: it destroys what was not yet written.",
-			Err:   refused,
-		}
+		return busy(volumeID, refused)
 	default:
 		return refused
+	}
+}
+
+// busy is a detachment that EC2 has taken on and cannot finish. To call it
+// success would have the reconciler ask again at once, for ever.
+func busy(volumeID string, refused error) error {
+	return &fault.Error{
+		Class: fault.Unknown, Reason: "busy",
+		Cause: fmt.Sprintf("EC2 cannot detach %s: something on this host still uses the device.", volumeID),
+		Hint:  "Find who uses it with lsblk and fuser, and end that. Do not force the detachment: it destroys what was not yet written.",
+		Err:   refused,
 	}
 }

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package luks
+
+import (
+	"github.com/volseal/volseal/internal/volume"
+)
+
+// toolPath is where tools are sought: never the caller's PATH.
+const toolPath = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Options say where things are. Empty fields have the defaults noted.
+type Options struct {
+	Dir  string // frozen headers; tmpfs, root-only. /run/volseal/headers
+	Sys  string // /sys
+	Dev  string // /dev
+	Path string // directories with cryptsetup, dmsetup and mkfs, as in PATH. The system's four
+}
+
+// LUKS implements volume.Crypt and volume.Formatter. Safe for concurrent use on
+// different volumes; calls for one volume must not overlap.
+type LUKS struct {
+	dir, sys, dev string
+	tools         runner
+}
+
+var (
+	_ volume.Crypt     = (*LUKS)(nil)
+	_ volume.Formatter = (*LUKS)(nil)
+)
+
+// New does no I/O.
+func New(o Options) *LUKS {
+	return &LUKS{
+		dir:   orDefault(o.Dir, "/run/volseal/headers"),
+		sys:   orDefault(o.Sys, "/sys"),
+		dev:   orDefault(o.Dev, "/dev"),
+		tools: runner{path: orDefault(o.Path, toolPath)},
+	}
+}
+
+func orDefault(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package luks
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/volseal/volseal/internal/envelope"
+	"github.com/volseal/volseal/internal/fault"
+	"github.com/volseal/volseal/internal/volume"
+)
+
+const (
+	testUUID  = "0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d"
+	testARN   = "arn:aws:kms:us-east-1:111111111111:key/aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
+	testBytes = 64 << 20
+)
+
+// needCryptsetup: these tests run the real one, on plain files.
+func needCryptsetup(t testing.TB) {
+	t.Helper()
+	if _, err := exec.LookPath("/usr/sbin/cryptsetup"); err != nil {
+		t.Skip("cryptsetup is not installed")
+	}
+}
+
+// secretOf makes a secret of 32 equal bytes.
+func secretOf(t testing.TB, b byte) *envelope.Secret {
+	t.Helper()
+	s, err := envelope.SecretFrom(bytes.Repeat([]byte{b}, secretBytes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Destroy)
+	return s
+}
+
+// blankDisk is a sparse file that stands for a device: it has the number 0:0.
+func blankDisk(t testing.TB) volume.Device {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, testBytes); err != nil {
+		t.Fatal(err)
+	}
+	return volume.Device{Path: path, Bytes: testBytes}
+}
+
+func newLUKS(t testing.TB) *LUKS {
+	t.Helper()
+	return New(Options{Dir: filepath.Join(t.TempDir(), "headers")})
+}
+
+// sealer seals as the reconciler does.
+func sealer(t testing.TB, mac *envelope.Secret, generation int) func(int, []byte) (envelope.Token, error) {
+	t.Helper()
+	return func(keyslot int, meaning []byte) (envelope.Token, error) {
+		ec, err := envelope.NewContext("db-7f3a", map[string]string{"customer": "acme"})
+		if err != nil {
+			return envelope.Token{}, err
+		}
+		token := envelope.Token{
+			Keyslots: []string{string(rune('0' + keyslot))}, Version: 1, Generation: generation,
+			KeyARN: testARN, EncryptionContext: ec,
+			WrappedKey: bytes.Repeat([]byte{7}, 184), Salt: make([]byte, 32),
+		}
+		rand.Read(token.Salt)
+		return token, token.Seal(mac, meaning)
+	}
+}
+
+// builtDisk is a device with a header of ours, and the image it came from.
+func builtDisk(t testing.TB, l *LUKS) (dev volume.Device, image string) {
+	t.Helper()
+	needCryptsetup(t)
+	dev = blankDisk(t)
+	image = filepath.Join(t.TempDir(), "images", "orders")
+	if err := l.BuildHeader(t.Context(), image, testUUID, dev, secretOf(t, 1), sealer(t, secretOf(t, 2), 1)); err != nil {
+		t.Fatalf("build: %v", detail(err))
+	}
+	if err := l.WriteHeader(t.Context(), dev, image); err != nil {
+		t.Fatalf("write: %v", detail(err))
+	}
+	return dev, image
+}
+
+func frozen(t testing.TB, l *LUKS, dev volume.Device) *volume.Header {
+	t.Helper()
+	h, err := l.Freeze(t.Context(), dev, "orders")
+	if err != nil {
+		t.Fatalf("freeze: %v", detail(err))
+	}
+	t.Cleanup(func() { l.Discard(h) })
+	return h
+}
+
+// detail shows what a fault hides from people.
+func detail(err error) error {
+	var f *fault.Error
+	if errors.As(err, &f) && f.Err != nil {
+		return errors.Join(err, f.Err)
+	}
+	return err
+}
+
+func wantReason(t testing.TB, err error, class fault.Class, reason string) {
+	t.Helper()
+	if fault.ClassOf(err) != class || fault.ReasonOf(err) != reason {
+		t.Errorf("got class %q, reason %q (%v); want %q, %q", fault.ClassOf(err), fault.ReasonOf(err), detail(err), class, reason)
+	}
+}
+
+func sumOf(t testing.TB, path string) [32]byte {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		t.Fatal(err)
+	}
+	return [32]byte(h.Sum(nil))
+}
+
+func canceled() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package luks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/volseal/volseal/internal/volume"
+)
+
+// Mapping reads sysfs, which answers even when a mapping's I/O hangs; no tool
+// is started. Errors: sysfs could not be read, or the mapping vanished halfway.
+func (l *LUKS) Mapping(_ context.Context, name string) (volume.Mapping, error) {
+	dir, err := l.findMapping(name)
+	if dir == "" || err != nil {
+		return volume.Mapping{}, err
+	}
+	m := volume.Mapping{Present: true}
+	if m.Major, m.Minor, err = deviceNumber(dir); err != nil {
+		return volume.Mapping{}, err
+	}
+	suspended, err := attribute(dir, "dm/suspended")
+	if err != nil {
+		return volume.Mapping{}, err
+	}
+	m.Suspended = suspended != "0"
+	dmUUID, err := attribute(dir, "dm/uuid")
+	if err != nil {
+		return volume.Mapping{}, err
+	}
+	m.UUID = luksUUID(dmUUID)
+	if m.Backing, err = backing(dir); err != nil {
+		return volume.Mapping{}, err
+	}
+	holders, err := entries(filepath.Join(dir, "holders"))
+	m.Holders = len(holders)
+	return m, err
+}
+
+// findMapping returns the sysfs directory of a mapping, or "".
+func (l *LUKS) findMapping(name string) (string, error) {
+	block := filepath.Join(l.sys, "block")
+	names, err := entries(block)
+	if err != nil {
+		return "", err
+	}
+	for _, n := range names {
+		if !strings.HasPrefix(n, "dm-") {
+			continue
+		}
+		dir := filepath.Join(block, n)
+		found, err := attribute(dir, "dm/name")
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // closed meanwhile
+		}
+		if err != nil {
+			return "", err
+		}
+		if found == name {
+			return dir, nil
+		}
+	}
+	return "", nil
+}
+
+func backing(dir string) ([]volume.Backing, error) {
+	names, err := entries(filepath.Join(dir, "slaves"))
+	if err != nil {
+		return nil, err
+	}
+	var under []volume.Backing
+	for _, n := range names {
+		major, minor, err := deviceNumber(filepath.Join(dir, "slaves", n))
+		if err != nil {
+			return nil, err
+		}
+		under = append(under, volume.Backing{Major: major, Minor: minor})
+	}
+	return under, nil
+}
+
+// dmUUIDForm is what cryptsetup gives its mappings. The name at its end is the
+// one at opening and does not follow a rename.
+var dmUUIDForm = regexp.MustCompile(`^CRYPT-LUKS2-([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})-`)
+
+func luksUUID(dmUUID string) string {
+	m := dmUUIDForm.FindStringSubmatch(dmUUID)
+	if m == nil {
+		return ""
+	}
+	return strings.Join(m[1:], "-")
+}
+
+// deviceNumber reads the dev attribute, "259:3".
+func deviceNumber(dir string) (major, minor uint32, _ error) {
+	s, err := attribute(dir, "dev")
+	if err != nil {
+		return 0, 0, err
+	}
+	if n, err := fmt.Sscanf(s, "%d:%d", &major, &minor); n != 2 || fmt.Sprintf("%d:%d", major, minor) != s {
+		return 0, 0, fmt.Errorf("read device number %.32q in %s: %w", s, dir, err)
+	}
+	return major, minor, nil
+}
+
+func attribute(dir, name string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		return "", fmt.Errorf("read sysfs: %w", err)
+	}
+	return strings.TrimSuffix(string(b), "\n"), nil
+}
+
+func entries(dir string) ([]string, error) {
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("list sysfs: %w", err)
+	}
+	names := make([]string, len(list))
+	for i, e := range list {
+		names[i] = e.Name()
+	}
+	return names, nil
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package luks
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/volseal/volseal/internal/envelope"
+	"github.com/volseal/volseal/internal/fault"
+	"github.com/volseal/volseal/internal/volume"
+)
+
+// Open opens dev with the frozen header h and the one keyslot, as pending. It
+// returns nil only if the live table is what policy demands; else no mapping is
+// left. Reasons beyond those of Reasons: "pending-exists", "busy", "tool".
+func (l *LUKS) Open(ctx context.Context, dev volume.Device, h *volume.Header, keyslot int, pending string, passphrase *envelope.Secret) error {
+	frozen, err := judgeFile(h.Path)
+	if err != nil {
+		return err
+	}
+	c, err := openOptions{device: dev.Path, header: h.Path, keyslot: keyslot, mapping: pending, passphrase: passphrase}.command()
+	if err != nil {
+		return err
+	}
+	// Held until the table has been compared: the number in the table then is
+	// this device's, and no other's that took its place meanwhile.
+	d, err := openDisk(dev, os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	if err := l.mayOpen(ctx, d, h, frozen, keyslot, pending); err != nil {
+		return err
+	}
+	err = l.openAndVerify(ctx, c, tableOf(dev, frozen), pending)
+	if err != nil {
+		return errors.Join(err, l.takeBack(ctx, pending))
+	}
+	return nil
+}
+
+// mayOpen settles what can be settled before the kernel gets a key.
+func (l *LUKS) mayOpen(ctx context.Context, d *disk, h *volume.Header, frozen *header, keyslot int, pending string) error {
+	if frozen.uuid != h.UUID || !slices.ContainsFunc(frozen.candidates, func(c volume.Candidate) bool { return c.Keyslot == keyslot }) {
+		return fmt.Errorf("keyslot %d is no candidate of the frozen header", keyslot)
+	}
+	if err := d.stillHas(ctx, h.Path); err != nil {
+		return err
+	}
+	m, err := l.Mapping(ctx, pending)
+	if err != nil {
+		return err
+	}
+	if m.Present {
+		return &fault.Error{
+			Class: fault.Unknown, Reason: "pending-exists",
+			Cause: "A mapping from an earlier attempt still exists.",
+			Hint:  "The next pass closes it.",
+		}
+	}
+	return nil
+}
+
+// stillHas compares the device's metadata with the frozen copy. A device that
+// was exchanged since must not be opened with another one's key, let alone be
+// formatted with it.
+func (d *disk) stillHas(ctx context.Context, path string) error {
+	frozen, err := readMetadata(path)
+	if err != nil {
+		return err
+	}
+	live, err := newBuffer(metadataBytes)
+	if err != nil {
+		return err
+	}
+	defer live.release()
+	if err := d.readAt(ctx, live, 0); err != nil {
+		return err
+	}
+	if !bytes.Equal(live, frozen) {
+		return refuse(ruleChanged, nil)
+	}
+	return nil
+}
+
+func (l *LUKS) openAndVerify(ctx context.Context, c command, want table, pending string) error {
+	_, err := l.tools.run(ctx, c)
+	switch {
+	case errors.Is(err, errWrongKey):
+		return refuse(rulePassphrase, err) // the MAC matched, so the key is right and the keyslot's area is not
+	case errors.Is(err, errExists):
+		return &fault.Error{
+			Class: fault.Unknown, Reason: "busy",
+			Cause: "The device is in use, mounted or mapped under another name.",
+			Hint:  "Find its user with lsblk.",
+			Err:   err,
+		}
+	case err != nil:
+		return failed("open the volume", err)
+	}
+	return l.verifyTable(ctx, want, pending)
+}
+
+// takeBack closes what must not stay open, even when ctx has ended.
+func (l *LUKS) takeBack(ctx context.Context, mapping string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dmLimit)
+	defer cancel()
+	return l.Close(ctx, mapping)
+}

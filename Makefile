@@ -34,7 +34,7 @@ METRICS = $(wildcard internal/metrics/testdata/*.prom)
 ##@ Building
 
 .PHONY: build
-build: bin/volseal bin/lab bin/labctl bin/ec2-metadata-mock ## All binaries, under bin/
+build: bin/volseal bin/lab bin/labctl bin/labguest bin/ec2-metadata-mock ## All binaries, under bin/
 
 # go build knows better than make whether there is something to do.
 .PHONY: FORCE
@@ -43,7 +43,7 @@ FORCE:
 bin/volseal: FORCE
 	$(GOBUILD) -ldflags '$(LDFLAGS)' -o $@ ./cmd/agent
 
-bin/lab bin/labctl: bin/%: FORCE
+bin/lab bin/labctl bin/labguest: bin/%: FORCE
 	$(GOBUILD) -o $@ ./test/lab/cmd/$*
 
 bin/ec2-metadata-mock: $(TOOLS)/ec2-metadata-mock
@@ -87,15 +87,19 @@ vet:
 lint: $(LINT)/golangci-lint ## golangci-lint with .golangci.yml
 	$(LINT)/golangci-lint run
 
+# Tests that use a program of the host skip where it is absent; here none does.
+.PHONY: test-tools
+test-tools:
+	@tools/need.sh cryptsetup-bin:cryptsetup systemd:systemd-analyze awscli:/usr/bin/aws
+
 .PHONY: unit
-unit: bin/ec2-metadata-mock
-	@tools/need.sh cryptsetup-bin:cryptsetup
+unit: test-tools bin/ec2-metadata-mock
 	go test $(GOTESTFLAGS) ./...
 
 # Concurrency lives in internal/; the race detector needs a C compiler.
 .PHONY: race
-race:
-	@tools/need.sh gcc:gcc libc6-dev:gcc cryptsetup-bin:cryptsetup
+race: test-tools
+	@tools/need.sh gcc:gcc libc6-dev:gcc
 	CGO_ENABLED=1 go test -race $(GOTESTFLAGS) ./internal/...
 
 .PHONY: promtool

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/volseal/volseal/internal/config"
+	"github.com/volseal/volseal/internal/envelope"
+	"github.com/volseal/volseal/internal/envelope/kms"
+	"github.com/volseal/volseal/internal/fault"
+	"github.com/volseal/volseal/internal/metrics"
+	"github.com/volseal/volseal/internal/volume"
+	"github.com/volseal/volseal/internal/volume/ebs"
+)
+
+// connectLimit bounds the whole of finding out who and where this machine is.
+const connectLimit = 5 * time.Second
+
+// connection is AWS as this machine reaches it, once it knows who it is.
+type connection struct {
+	region string
+	kms    envelope.KMS
+	cloud  volume.Cloud
+}
+
+// connector finds out who and where this machine is, when a volume first needs
+// to know, and again until it succeeds. So the agent starts, serves operators
+// and says what is wrong while the metadata service is down.
+// It implements volume.Cloud and envelope.KMS.
+type connector struct {
+	metrics *metrics.Metrics
+
+	flight singleflight.Group
+	mu     sync.Mutex
+	cfg    config.Config
+	made   *connection // under cfg; nil until somebody needed it
+}
+
+// configure takes settings into use from the next call on.
+func (c *connector) configure(cfg config.Config) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cfg, c.made = cfg, nil
+}
+
+func (c *connector) settings() (config.Config, *connection) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cfg, c.made
+}
+
+func (c *connector) connect(ctx context.Context) (*connection, error) {
+	cfg, made := c.settings()
+	if made != nil {
+		return made, nil
+	}
+	// One attempt serves every volume that waits; none is cut short by another's limit.
+	answer := c.flight.DoChan(cfg.Region+" "+cfg.InstanceID, func() (any, error) {
+		fctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectLimit)
+		defer cancel()
+		return c.dial(fctx, cfg)
+	})
+	select {
+	case <-ctx.Done():
+		return nil, unknownSelf(ctx.Err())
+	case r := <-answer:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.(*connection), nil
+	}
+}
+
+func (c *connector) dial(ctx context.Context, cfg config.Config) (*connection, error) {
+	sdk, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(httpClient()))
+	if err != nil {
+		return nil, &fault.Error{
+			Class: fault.Misconfigured, Reason: "aws-config", Cause: "The AWS settings of this host cannot be used.",
+			Hint: "Check the AWS_… variables in /etc/default/volseal.", Err: err,
+		}
+	}
+	instance := cfg.InstanceID
+	sdk.Region = firstOf(cfg.Region, sdk.Region)
+	if instance == "" || sdk.Region == "" {
+		doc, err := imds.NewFromConfig(sdk).GetInstanceIdentityDocument(ctx, nil)
+		if err != nil {
+			return nil, unknownSelf(err)
+		}
+		instance = firstOf(instance, doc.InstanceID)
+		sdk.Region = firstOf(sdk.Region, doc.Region)
+	}
+	return c.make(sdk, instance, cfg)
+}
+
+func (c *connector) make(sdk aws.Config, instance string, cfg config.Config) (*connection, error) {
+	cloud, err := ebs.New(sdk, ebs.Options{InstanceID: instance, Timeout: cfg.KMS.Timeout, Observe: c.metrics.EC2Request})
+	if err != nil {
+		return nil, fmt.Errorf("connect to AWS: %w", err)
+	}
+	made := &connection{
+		region: sdk.Region,
+		cloud:  cloud,
+		kms:    kms.New(kms.NewClient(sdk), kms.Options{Timeout: cfg.KMS.Timeout, Observer: c.metrics.KMSRequest}),
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.made = made
+	return made, nil
+}
+
+// httpClient bounds connecting apart from the whole call, so that a host that
+// does not answer at all is told from one that answers slowly.
+func httpClient() *awshttp.BuildableClient {
+	return awshttp.NewBuildableClient().WithDialerOptions(func(d *net.Dialer) { d.Timeout = 3 * time.Second })
+}
+
+func unknownSelf(err error) error {
+	return &fault.Error{
+		Class:  fault.Identity,
+		Reason: "imds",
+		Cause:  "The instance metadata service does not say who this machine is.",
+		Hint:   "Check that IMDSv2 is enabled for the instance. Or set region and instance_id in volseal.yaml.",
+		Err:    err,
+	}
+}
+
+func firstOf(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// Volume implements volume.Cloud.
+func (c *connector) Volume(ctx context.Context, id string) (volume.CloudVolume, error) {
+	n, err := c.connect(ctx)
+	if err != nil {
+		return volume.CloudVolume{}, err
+	}
+	return n.cloud.Volume(ctx, id)
+}
+
+// Attach implements volume.Cloud.
+func (c *connector) Attach(ctx context.Context, id string) error {
+	n, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	return n.cloud.Attach(ctx, id)
+}
+
+// Detach implements volume.Cloud.
+func (c *connector) Detach(ctx context.Context, id string) error {
+	n, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	return n.cloud.Detach(ctx, id)
+}
+
+// GenerateDataKey implements envelope.KMS.
+func (c *connector) GenerateDataKey(ctx context.Context, arn string, ec envelope.Context) (*envelope.Secret, []byte, error) {
+	n, err := c.connectFor(ctx, arn)
+	if err != nil {
+		return nil, nil, err
+	}
+	return n.kms.GenerateDataKey(ctx, arn, ec)
+}
+
+// Decrypt implements envelope.KMS.
+func (c *connector) Decrypt(ctx context.Context, arn string, ec envelope.Context, wrapped []byte) (*envelope.Secret, error) {
+	n, err := c.connectFor(ctx, arn)
+	if err != nil {
+		return nil, err
+	}
+	return n.kms.Decrypt(ctx, arn, ec, wrapped)
+}
+
+// connectFor refuses a CMK of another region before KMS is asked: its own
+// answer, that no such key exists, would send the operator looking elsewhere.
+func (c *connector) connectFor(ctx context.Context, arn string) (*connection, error) {
+	n, err := c.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if r := envelope.KeyRegion(arn); r != n.region {
+		return nil, &fault.Error{
+			Class: fault.Misconfigured, Reason: "wrong-region",
+			Cause: fmt.Sprintf("The CMK is in %s, but this host and its volumes are in %s.", r, n.region),
+			Hint:  "Create a CMK in " + n.region + "; EBS cannot use a key of another region.",
+		}
+	}
+	return n, nil
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"sync"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/volseal/volseal/internal/config"
+	"github.com/volseal/volseal/internal/control"
+	"github.com/volseal/volseal/internal/volume"
+)
+
+// policy is who may do what; a reload replaces it.
+type policy struct {
+	mu      sync.Mutex
+	current control.Policy
+}
+
+func (p *policy) set(readers, operators string) error {
+	next, err := control.NewPolicy(readers, operators)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.current = next
+	return nil
+}
+
+func (p *policy) permit(peer control.Peer) control.Permission {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.current.Permit(peer)
+}
+
+// Status implements control.Agent.
+func (a *agent) Status() volume.Snapshot { return a.reconciler.Snapshot() }
+
+// Volume implements control.Agent.
+func (a *agent) Volume(name string) (volume.Status, bool) { return a.reconciler.Volume(name) }
+
+// Do implements control.Agent.
+func (a *agent) Do(_ context.Context, name string, verb volume.Verb, _ control.Peer) (uint64, error) {
+	return a.reconciler.Do(name, verb)
+}
+
+// Changes implements control.Agent.
+func (a *agent) Changes() (uint64, <-chan struct{}) { return a.reconciler.Changes() }
+
+// FlushCache implements control.Agent.
+func (a *agent) FlushCache(context.Context) error {
+	a.keyring.Flush()
+	a.log.Info("data-key cache flushed")
+	return nil
+}
+
+// Reload implements control.Agent. A bad configuration changes nothing.
+func (a *agent) Reload(ctx context.Context) error {
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
+	notifyReloading()
+	defer notify(daemon.SdNotifyReady)
+	cfg, err := config.Load(a.dir)
+	if err == nil {
+		err = a.use(cfg)
+	}
+	if err != nil {
+		a.metrics.Reloaded(false)
+		a.log.Error("reload refused; the old configuration stays", "error", err)
+		return invalidConfig(err)
+	}
+	if err := a.mounts.Sync(ctx, cfg.Volumes); err != nil {
+		a.log.Error("mount units are not up to date", "error", err)
+	}
+	a.log.Info("configuration reloaded", "volumes", len(cfg.Volumes))
+	return nil
+}
+
+func invalidConfig(err error) error {
+	return &control.Error{
+		Code: control.CodeInvalidConfig, Message: err.Error(),
+		Hint: "Run volseal config check, mend what it says, and reload again. The old configuration stays in use.",
+	}
+}
+
+// Healthy implements control.Agent: the locks that every pass takes are free.
+func (a *agent) Healthy() bool {
+	a.reconciler.Snapshot()
+	return true
+}
+
+// Ready implements control.Agent.
+func (a *agent) Ready() bool {
+	for _, v := range a.reconciler.Snapshot().Volumes {
+		if v.Phase != volume.Mounted {
+			return false
+		}
+	}
+	return true
+}

@@ -16,7 +16,7 @@ import (
 func (w *World) SetFault(ctx context.Context, service, fault string) error {
 	target, ok := w.wires[service]
 	if !ok {
-		return &aws.Error{Code: "NoSuchService", Message: fmt.Sprintf("%q is none of kms, ec2, imds", service), Status: http.StatusNotFound}
+		return &aws.Error{Code: "NoSuchService", Message: fmt.Sprintf("%q is no service of this world", service), Status: http.StatusNotFound}
 	}
 	onWire, ok, err := toxics(fault)
 	if err != nil {

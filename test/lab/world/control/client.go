@@ -16,7 +16,7 @@ import (
 // Client drives a world. Errors are *Error where the world answered, anything
 // else where it did not.
 type Client struct {
-	Base string // http://host:port
+	Find func() (base string, err error) // http://host:port, asked before each request
 	HTTP *http.Client
 }
 
@@ -47,7 +47,11 @@ func (c *Client) Call(ctx context.Context, method, path string, in, out any) err
 
 // Raw sends a body as it is and returns the answer's, for the caller to close.
 func (c *Client) Raw(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.Base, "/")+path, body)
+	base, err := c.Find()
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base, "/")+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("reach the world: %w", err)
 	}

@@ -151,3 +151,14 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return e.Message + " (" + e.Code + ")" }
+
+// StateOn is the state of the volume's attachment to an instance (empty: to
+// any), or the volume's own where it has none there.
+func (v Volume) StateOn(instance string) string {
+	for _, a := range v.Attachments {
+		if instance == "" || a.Instance == instance {
+			return a.State
+		}
+	}
+	return v.State
+}

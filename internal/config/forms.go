@@ -62,8 +62,8 @@ func (v value) mountpoint() (string, bool) {
 	return "", false
 }
 
-// maxUnitName is systemd's limit, less room for volseal-mountpoint@….service.
-const maxUnitName = 255 - len("volseal-mountpoint@.service")
+// maxUnitName is systemd's limit, in bytes.
+const maxUnitName = 255
 
 // systemDirectory reports whether a volume mounted there would hide what the
 // host, systemd or this agent needs.

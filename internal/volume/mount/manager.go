@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mount
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/volseal/volseal/internal/fault"
+	"github.com/volseal/volseal/internal/volume"
+)
+
+// ErrStopping is Start's answer while the host shuts down: nothing is wrong,
+// and nothing is to be mounted any more.
+var ErrStopping = errors.New("the host is shutting down")
+
+// Options say where systemd and the mount table are found. Zero values mean the
+// running host's.
+type Options struct {
+	Socket string // systemd's own D-Bus socket
+	Table  string // the mount table of the host's namespace
+}
+
+// Manager implements volume.Mounts through systemd. It is safe for concurrent
+// use, connects when first needed and again whenever the connection was lost,
+// which happens whenever systemd re-executes itself.
+type Manager struct {
+	table string
+	dial  func(context.Context) (bus, error)
+
+	mu  sync.Mutex
+	bus bus
+}
+
+var _ volume.Mounts = (*Manager)(nil)
+
+// New returns a manager that has not connected yet.
+func New(o Options) *Manager {
+	if o.Socket == "" {
+		o.Socket = systemdSocket
+	}
+	if o.Table == "" {
+		o.Table = hostTable
+	}
+	return &Manager{table: o.Table, dial: func(ctx context.Context) (bus, error) { return dial(ctx, o.Socket) }}
+}
+
+// Start starts the mount unit and waits for its job, for at most as long as ctx
+// lasts; the job itself goes on. Errors are *fault.Error, or ErrStopping.
+func (m *Manager) Start(ctx context.Context, mountpoint string) error {
+	b, err := m.connected(ctx)
+	if err != nil {
+		return err
+	}
+	state, err := b.state(ctx)
+	if err != nil {
+		return refused(UnitName(mountpoint), err)
+	}
+	// systemd would refuse as well, but as if the unit were at fault.
+	if state == "stopping" {
+		return ErrStopping
+	}
+	return m.run(ctx, b, start, UnitName(mountpoint))
+}
+
+// Stop stops the mount unit, and before it those that require it, and waits
+// like Start. A unit that systemd does not know is stopped. Errors are those of Start.
+func (m *Manager) Stop(ctx context.Context, mountpoint string) error {
+	b, err := m.connected(ctx)
+	if err != nil {
+		return err
+	}
+	return m.run(ctx, b, stop, UnitName(mountpoint))
+}
+
+func (m *Manager) run(ctx context.Context, b bus, v verb, unit string) error {
+	result, err := b.job(ctx, v, unit)
+	switch {
+	case err != nil && v == stop && unknownUnit(err):
+		return nil
+	case err != nil:
+		return refused(unit, err)
+	}
+	return outcome(v, unit, result)
+}
+
+// Reload has systemd run the generators again and take up their units. It is
+// due after each change of the configuration. Errors are *fault.Error.
+func (m *Manager) Reload(ctx context.Context) error {
+	b, err := m.connected(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.reload(ctx); err != nil {
+		return &fault.Error{
+			Class: fault.Unknown, Reason: "systemd-reload",
+			Cause: "systemd did not reload its units.",
+			Hint:  "Run: systemctl daemon-reload",
+			Err:   err,
+		}
+	}
+	return nil
+}
+
+// Close ends the connection. The manager may be used again.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.bus != nil {
+		m.bus.close()
+		m.bus = nil
+	}
+}
+
+func (m *Manager) connected(ctx context.Context) (bus, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.bus != nil {
+		if m.bus.alive() {
+			return m.bus, nil
+		}
+		m.bus.close()
+		m.bus = nil
+	}
+	b, err := m.dial(ctx)
+	if err != nil {
+		return nil, &fault.Error{
+			Class: fault.Unknown, Reason: "systemd-unreachable",
+			Cause: "systemd cannot be reached.",
+			Hint:  "See whether systemctl works: systemctl is-system-running",
+			Err:   err,
+		}
+	}
+	m.bus = b
+	return b, nil
+}

@@ -230,7 +230,7 @@ func (w *World) Env() []string {
 		"LABCTL_URL=http://" + w.Addr("control"),
 	}
 	if addr := w.Addr("imds"); addr != "" {
-		env = append(env, "AWS_EC2_METADATA_SERVICE_ENDPOINT=http://"+addr)
+		env = append(env, "AWS_EC2_METADATA_SERVICE_ENDPOINT=http://"+addr+"/") // awscli 2.9 appends to it blindly
 	}
 	return env
 }

@@ -16,8 +16,15 @@ import (
 // TestBuildWriteFreeze is a header's whole life with the real cryptsetup: what
 // was sealed is what a later boot reads, and its MAC holds.
 func TestBuildWriteFreeze(t *testing.T) {
-	l := newLUKS(t)
-	dev, image := builtDisk(t, l)
+	needCryptsetup(t)
+	l, dev := newLUKS(t), blankDisk(t)
+	image := filepath.Join(t.TempDir(), "images", "orders")
+	if err := l.BuildHeader(t.Context(), image, testUUID, dev, secretOf(t, 1), sealer(secretOf(t, 2), 1)); err != nil {
+		t.Fatalf("build: %v", detail(err))
+	}
+	if err := l.WriteHeader(t.Context(), dev, image); err != nil {
+		t.Fatalf("write: %v", detail(err))
+	}
 	h := frozen(t, l, dev)
 	if h.UUID != testUUID || len(h.Candidates) != 1 || h.Candidates[0].Keyslot != 0 {
 		t.Fatalf("header is %+v", h)
@@ -53,7 +60,7 @@ func TestBuildLeavesDeviceAlone(t *testing.T) {
 	before := sumOf(t, dev.Path)
 	image := filepath.Join(t.TempDir(), "images", "orders")
 	for range 2 { // and repeating it is harmless
-		if err := l.BuildHeader(t.Context(), image, testUUID, dev, secretOf(t, 1), sealer(t, secretOf(t, 2), 1)); err != nil {
+		if err := l.BuildHeader(t.Context(), image, testUUID, dev, secretOf(t, 1), sealer(secretOf(t, 2), 1)); err != nil {
 			t.Fatal(detail(err))
 		}
 	}
@@ -77,7 +84,7 @@ func TestBuildFailureLeavesNothing(t *testing.T) {
 		t.Errorf("refused seal: %v", err)
 	}
 	otherSlot := func(_ int, meaning []byte) (envelope.Token, error) {
-		return sealer(t, secretOf(t, 2), 1)(1, meaning)
+		return sealer(secretOf(t, 2), 1)(1, meaning)
 	}
 	if err := l.BuildHeader(t.Context(), image, testUUID, dev, secretOf(t, 1), otherSlot); err == nil {
 		t.Error("a token for another keyslot was accepted")
@@ -97,8 +104,7 @@ func TestSweep(t *testing.T) {
 	if err := l.Sweep(); err != nil {
 		t.Fatal("sweep of nothing:", err)
 	}
-	dev, _ := builtDisk(t, l)
-	h := frozen(t, l, dev)
+	h := frozen(t, l, builtDisk(t))
 	if err := l.Sweep(); err != nil {
 		t.Fatal(err)
 	}

@@ -149,16 +149,17 @@ func (d *disk) copyTo(ctx context.Context, f *os.File) error {
 	return nil
 }
 
-// writeSparse writes the blocks of b that are not zero.
+// writeSparse writes b but for its blocks of zeros.
 func writeSparse(f *os.File, b []byte, off int64) error {
-	for at := 0; at < len(b); at += blockBytes {
-		block := b[at : at+blockBytes]
-		if isZero(block) {
-			continue
+	for at := 0; at < len(b); {
+		end := at
+		for end < len(b) && !isZero(b[end:end+blockBytes]) {
+			end += blockBytes
 		}
-		if _, err := f.WriteAt(block, off+int64(at)); err != nil {
+		if _, err := f.WriteAt(b[at:end], off+int64(at)); err != nil {
 			return err
 		}
+		at = end + blockBytes // the block at end is zero
 	}
 	return nil
 }

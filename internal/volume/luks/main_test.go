@@ -12,11 +12,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/volseal/volseal/internal/envelope"
 	"github.com/volseal/volseal/internal/fault"
 	"github.com/volseal/volseal/internal/volume"
+	"github.com/volseal/volseal/test/lab/luksedit"
 )
 
 const (
@@ -63,8 +65,7 @@ func newLUKS(t testing.TB) *LUKS {
 }
 
 // sealer seals as the reconciler does.
-func sealer(t testing.TB, mac *envelope.Secret, generation int) func(int, []byte) (envelope.Token, error) {
-	t.Helper()
+func sealer(mac *envelope.Secret, generation int) func(int, []byte) (envelope.Token, error) {
 	return func(keyslot int, meaning []byte) (envelope.Token, error) {
 		ec, err := envelope.NewContext("db-7f3a", map[string]string{"customer": "acme"})
 		if err != nil {
@@ -80,19 +81,66 @@ func sealer(t testing.TB, mac *envelope.Secret, generation int) func(int, []byte
 	}
 }
 
-// builtDisk is a device with a header of ours, and the image it came from.
-func builtDisk(t testing.TB, l *LUKS) (dev volume.Device, image string) {
+// builtImage builds a header once for all tests: passphrase 1, MAC key 2.
+var builtImage = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "luks-test-*")
+	if err != nil {
+		return "", err
+	}
+	secrets := make([]*envelope.Secret, 2)
+	for i := range secrets {
+		if secrets[i], err = envelope.SecretFrom(bytes.Repeat([]byte{byte(i + 1)}, secretBytes)); err != nil {
+			return "", err
+		}
+		defer secrets[i].Destroy()
+	}
+	image := filepath.Join(dir, "orders")
+	dev := volume.Device{Path: "/dev/null", Bytes: testBytes} // never opened
+	return image, New(Options{}).BuildHeader(context.Background(), image, testUUID, dev, secrets[0], sealer(secrets[1], 1))
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if image, err := builtImage(); err == nil {
+		os.RemoveAll(filepath.Dir(image))
+	}
+	os.Exit(code)
+}
+
+// builtHeader is the sound header's first 32 KiB, for a test to change.
+func builtHeader(t testing.TB) luksedit.Header {
 	t.Helper()
 	needCryptsetup(t)
-	dev = blankDisk(t)
-	image = filepath.Join(t.TempDir(), "images", "orders")
-	if err := l.BuildHeader(t.Context(), image, testUUID, dev, secretOf(t, 1), sealer(t, secretOf(t, 2), 1)); err != nil {
+	image, err := builtImage()
+	if err != nil {
 		t.Fatalf("build: %v", detail(err))
 	}
-	if err := l.WriteHeader(t.Context(), dev, image); err != nil {
-		t.Fatalf("write: %v", detail(err))
+	h, err := luksedit.Load(image)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return dev, image
+	return h
+}
+
+// builtDisk is a device with the sound header.
+func builtDisk(t testing.TB) volume.Device {
+	t.Helper()
+	builtHeader(t)
+	image, _ := builtImage()
+	dev := blankDisk(t)
+	raw, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(dev.Path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(raw, 0); err != nil {
+		t.Fatal(err)
+	}
+	return dev
 }
 
 func frozen(t testing.TB, l *LUKS, dev volume.Device) *volume.Header {

@@ -108,10 +108,10 @@ func decodeMetadata(raw []byte) (m metadata, canonical []byte, _ *fault.Error) {
 	if err := d.Decode(&m); err != nil {
 		return m, nil, refuse(ruleForm, err)
 	}
-	// The decoder forgives missing fields, null, and names in another case. None
-	// of them comes back the same when written again.
+	// The decoder forgives missing fields, null, and names in another case. Written
+	// again none of them is the same, but for null where an object may be absent.
 	again, err := envelope.Canonical(m)
-	if err != nil || !bytes.Equal(again, canonical) {
+	if err != nil || !bytes.Equal(again, canonical) || m.Keyslots == nil || m.Tokens == nil || m.Segments == nil || m.Digests == nil {
 		return m, nil, refuse(ruleForm, errors.Join(err, errors.New("fields are missing, or named or typed otherwise")))
 	}
 	return m, canonical, nil

@@ -4,8 +4,11 @@ package mount
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/volseal/volseal/internal/volume"
 )
@@ -23,14 +26,37 @@ func (m *Manager) Sync(ctx context.Context, specs []volume.Spec) error {
 	return m.Reload(ctx)
 }
 
-// upToDate reports whether dir holds just the units of specs; a file that
+// upToDate reports whether dir holds just the units of specs: each as it would
+// be written, and none of ours besides. What holds back the database of a volume
+// that is no longer configured must go, or it never starts again. A file that
 // cannot be read is not up to date.
 func upToDate(specs []volume.Spec, dir string) bool {
-	for name, text := range unitFiles(specs) {
+	want := unitFiles(specs)
+	for name, text := range want {
 		have, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil || string(have) != text {
 			return false
 		}
 	}
-	return true
+	return !leftovers(want, dir)
+}
+
+func leftovers(want map[string]string, dir string) bool {
+	found := false
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		if _, wanted := want[name]; wanted {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		found = found || strings.HasPrefix(string(text), unitComment)
+		return err
+	})
+	return found || (err != nil && !errors.Is(err, fs.ErrNotExist))
 }

@@ -105,15 +105,19 @@ func (k *Keyring) look(id digest) (*Proof, error) {
 		return nil, r.err
 	}
 	e := k.entries[id]
-	if e == nil || !e.proved || !within(now, e.startedAt, k.opts.ProofMaxAge) {
+	if !k.live(e, now) {
 		return nil, nil
 	}
 	e.usedAt = now
 	return k.proofOf(e), nil
 }
 
-// proofOf makes every Proof there is. Its only caller has just seen that e's
-// Decrypt succeeded and is recent enough.
+// live is the rule: a successful Decrypt of the entry began within ProofMaxAge.
+func (k *Keyring) live(e *entry, now time.Duration) bool {
+	return e != nil && e.proved && within(now, e.startedAt, k.opts.ProofMaxAge)
+}
+
+// proofOf makes every Proof there is. Its only caller has just seen that e is live.
 func (k *Keyring) proofOf(e *entry) *Proof {
 	return &Proof{ring: k, line: e.line, startedAt: e.startedAt, key: e.key.share()}
 }
@@ -161,7 +165,7 @@ func (k *Keyring) begin(id digest, ref Ref) (line *lineage, started, window time
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := k.tidy()
-	if e := k.entries[id]; e != nil && e.proved && within(now, e.startedAt, k.opts.ProofMaxAge) {
+	if k.live(k.entries[id], now) {
 		return nil, 0, 0, false
 	}
 	return k.line(ref.KeyARN), now, k.opts.ProofMaxAge, true

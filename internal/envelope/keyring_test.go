@@ -355,6 +355,26 @@ func TestFreshReuse(t *testing.T) {
 	}
 }
 
+// Right after boot the clock reads next to nothing: a key that was only generated
+// must not look as if it had just been proved, nor one in doubt.
+func TestUnprovedIsNotYoung(t *testing.T) {
+	ring, kms, clock := newTestRing(t, Options{})
+	clock.Move(time.Second - clock.Now())
+	ref := testRef(t, testARN, "db")
+	p, wrapped, err := ring.Fresh(t.Context(), ref)
+	if err != nil || kms.calls() != 1 {
+		t.Fatalf("%d calls, %v", kms.calls(), err)
+	}
+	p.Release()
+	clock.Move(11 * time.Second)
+	kms.twist = 1
+	_, err = ring.Prove(t.Context(), ref, wrapped)
+	wantFault(t, err, fault.Integrity, "key-changed")
+	ring.Configure(Options{ProofMaxAge: time.Minute}) // a reload does not revive it
+	_, err = ring.Prove(t.Context(), ref, wrapped)
+	wantFault(t, err, fault.Integrity, "key-changed")
+}
+
 // A data key that does not unwrap to what came with it is never used.
 func TestFreshIsCompared(t *testing.T) {
 	ring, kms, _ := newTestRing(t, Options{})

@@ -151,50 +151,54 @@ func TestAnswersFromSomethingElse(t *testing.T) {
 
 // A wire that fails is unreachable, whichever way.
 func TestWireFailures(t *testing.T) {
-	decrypt := func(t *testing.T, cfg aws.Config) error {
+	within := func(t *testing.T, timeout time.Duration, url string) error {
 		t.Helper()
-		_, err := New(NewClient(cfg), Options{Timeout: 300 * time.Millisecond}).Decrypt(t.Context(), testARN, testContext, blob)
+		_, err := New(NewClient(config(url)), Options{Timeout: timeout}).Decrypt(t.Context(), testARN, testContext, blob)
 		return err
 	}
+	decrypt := func(t *testing.T, url string) error {
+		t.Helper()
+		return within(t, time.Minute, url)
+	}
 	t.Run("refused", func(t *testing.T) {
-		wantFault(t, decrypt(t, config("http://"+closedPort(t))), fault.Unreachable, "network")
+		wantFault(t, decrypt(t, "http://"+closedPort(t)), fault.Unreachable, "network")
 	})
 	t.Run("reset", func(t *testing.T) {
-		wantFault(t, decrypt(t, config("http://"+listen(t, func(c net.Conn) {
+		wantFault(t, decrypt(t, "http://"+listen(t, func(c net.Conn) {
 			_, _ = c.Read(make([]byte, 1))
 			_ = c.(*net.TCPConn).SetLinger(0)
-		}))), fault.Unreachable, "network")
+		})), fault.Unreachable, "network")
 	})
 	t.Run("closed", func(t *testing.T) {
-		wantFault(t, decrypt(t, config("http://"+listen(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1<<16)) }))), fault.Unreachable, "network")
+		wantFault(t, decrypt(t, "http://"+listen(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1<<16)) })), fault.Unreachable, "network")
 	})
 	t.Run("silent", func(t *testing.T) {
-		wantFault(t, decrypt(t, config("http://"+listen(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }))), fault.Unreachable, "timeout")
+		wantFault(t, within(t, 50*time.Millisecond, "http://"+listen(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })), fault.Unreachable, "timeout")
 	})
 	t.Run("slow body", func(t *testing.T) {
-		wantFault(t, decrypt(t, config("http://"+listen(t, func(c net.Conn) {
+		wantFault(t, within(t, 200*time.Millisecond, "http://"+listen(t, func(c net.Conn) {
 			_, _ = c.Read(make([]byte, 1<<16))
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
 			_, _ = io.Copy(io.Discard, c)
-		}))), fault.Unreachable, "timeout")
+		})), fault.Unreachable, "timeout")
 	})
 	t.Run("no such name", func(t *testing.T) {
-		wantFault(t, decrypt(t, config("http://kms.invalid")), fault.Unreachable, "dns")
+		wantFault(t, decrypt(t, "http://kms.invalid"), fault.Unreachable, "dns")
 	})
 	t.Run("unknown authority", func(t *testing.T) {
 		s := httptest.NewUnstartedServer(good(testARN, plainKey, nil))
 		s.Config.ErrorLog = log.New(io.Discard, "", 0)
 		s.StartTLS()
 		t.Cleanup(s.Close)
-		wantFault(t, decrypt(t, config(s.URL)), fault.Unreachable, "tls")
+		wantFault(t, decrypt(t, s.URL), fault.Unreachable, "tls")
 	})
 	t.Run("no TLS at all", func(t *testing.T) {
 		s := httptest.NewServer(good(testARN, plainKey, nil))
 		t.Cleanup(s.Close)
-		wantFault(t, decrypt(t, config(strings.Replace(s.URL, "http:", "https:", 1))), fault.Unreachable, "tls")
+		wantFault(t, decrypt(t, strings.Replace(s.URL, "http:", "https:", 1)), fault.Unreachable, "tls")
 	})
 	t.Run("not HTTP", func(t *testing.T) {
-		wantFault(t, decrypt(t, config("http://"+listen(t, func(c net.Conn) { _, _ = io.WriteString(c, "SSH-2.0-x\r\n\r\n\r\n") }))), fault.Unreachable, "network")
+		wantFault(t, decrypt(t, "http://"+listen(t, func(c net.Conn) { _, _ = io.WriteString(c, "SSH-2.0-x\r\n\r\n\r\n") })), fault.Unreachable, "network")
 	})
 }
 

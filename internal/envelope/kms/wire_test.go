@@ -64,7 +64,7 @@ func serve(t *testing.T, h http.Handler) *Client {
 	t.Helper()
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
-	return New(NewClient(config(s.URL)), Options{Timeout: 2 * time.Second})
+	return New(NewClient(config(s.URL)), Options{Timeout: time.Minute})
 }
 
 func wantFault(t *testing.T, err error, class fault.Class, reason string) {

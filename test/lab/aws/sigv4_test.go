@@ -37,6 +37,7 @@ func signed(t *testing.T, at time.Time, service, region, body string, prepare fu
 	}
 	out.Header.Set("X-Amz-Target", "TrentService.Decrypt")
 	out.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	out.Header.Set("X-Amz-Spaced", "a   b ") // signed with its spaces collapsed
 	if prepare != nil {
 		prepare(out)
 	}
@@ -136,6 +137,14 @@ func TestVerifyRefuses(t *testing.T) {
 			expectCode(t, c.name+" to "+service, want, registry(now), r, body, service, c.region)
 		}
 	}
+}
+
+// A signature is good for one service only: what a host signed for EC2 opens
+// nothing at KMS.
+func TestVerifyRefusesAnotherServicesSignature(t *testing.T) {
+	now := time.Now()
+	r, body := signed(t, now, "ec2", "us-east-1", "{}", nil)
+	expectCode(t, "signed for ec2", "InvalidSignatureException", registry(now), r, body, "kms", "")
 }
 
 // The body is signed: a request whose content was changed on the way is refused.

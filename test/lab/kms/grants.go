@@ -261,7 +261,9 @@ func (s *Server) retireGrant(rq *request, in endGrantInput) (any, error) {
 	mayRetire := matchName(g.Retiring, rq.principal) != matchNone ||
 		matchName(g.Grantee, rq.principal) != matchNone && slices.Contains(g.Operations, "RetireGrant")
 	if !mayRetire {
-		if err := s.st.authorize(rq.caller, k, access{action: "RetireGrant"}); err != nil {
+		ungranted := *k // a grant lets its grantee retire itself, not another
+		ungranted.Grants = nil
+		if err := s.st.authorize(rq.caller, &ungranted, access{action: "RetireGrant"}); err != nil {
 			return nil, err
 		}
 	}

@@ -29,6 +29,7 @@ func TestGrantLendsARight(t *testing.T) {
 	})
 	ok(t, err)
 	expect(t, "granted", use(map[string]string{"volseal:database": "db-1", "more": "x"}), "")
+	expect(t, "in no context", use(nil), "AccessDeniedException")
 	expect(t, "in another context", use(map[string]string{"volseal:database": "db-2"}), "AccessDeniedException")
 	_, err = host.GenerateDataKeyWithoutPlaintext(ctx, &client.GenerateDataKeyWithoutPlaintextInput{KeyId: &arn, KeySpec: "AES_256", EncryptionContext: in})
 	expect(t, "another operation", err, "AccessDeniedException")
@@ -121,4 +122,31 @@ func TestManageGrants(t *testing.T) {
 	expect(t, "no such grant", err, "InvalidGrantIdException")
 	_, err = owner.RevokeGrant(ctx, &client.RevokeGrantInput{KeyId: &arn, GrantId: second.GrantId})
 	ok(t, err)
+}
+
+// A grant is retired by whom it names for that, by its grantee if it says so,
+// or by who has the right on the key: by nobody else.
+func TestWhoMayRetireAGrant(t *testing.T) {
+	w := newWorld(t, "")
+	arn := w.key(t, false)
+	owner, host := w.as(aws.Root(aws.CustomerAccount)), w.as(platformHost)
+	create := func(retiring *string, operations ...types.GrantOperation) *string {
+		t.Helper()
+		g, err := owner.CreateGrant(ctx, &client.CreateGrantInput{
+			KeyId: &arn, GranteePrincipal: ptr(platformHost.RoleARN()), RetiringPrincipal: retiring, Operations: operations,
+		})
+		ok(t, err)
+		return g.GrantId
+	}
+	retire := func(c *client.Client, id *string) error {
+		_, err := c.RetireGrant(ctx, &client.RetireGrantInput{KeyId: &arn, GrantId: id})
+		return err
+	}
+	named := create(ptr(platformHost.RoleARN()), "Decrypt")
+	itself := create(nil, "Decrypt", "RetireGrant")
+	other := create(nil, "Decrypt")
+	expect(t, "another grant's grantee", retire(host, other), "AccessDeniedException")
+	expect(t, "its retiring principal", retire(host, named), "")
+	expect(t, "its grantee", retire(host, itself), "")
+	expect(t, "the key's owner", retire(owner, other), "")
 }

@@ -4,8 +4,11 @@ package kms
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"github.com/volseal/volseal/test/lab/aws"
 )
@@ -115,6 +118,7 @@ func conditionCases() []policyCase {
 		{"context must be there and is not", allow(`{"Null":{"kms:EncryptionContext:a":false}}`), platformHost, in(), "", hidden},
 		{"not equal", allow(`{"StringNotEquals":{"kms:EncryptionContext:a":["1","2"]}}`), platformHost, in("a", "3"), "", ""},
 		{"not equal but is", allow(`{"StringNotEquals":{"kms:EncryptionContext:a":["1","2"]}}`), platformHost, in("a", "2"), "", hidden},
+		{"not equal of several, one is", allow(`{"StringNotEquals":{"kms:EncryptionContextKeys":"a"}}`), platformHost, in("a", "1", "b", "2"), "", hidden},
 		{"not equal of none", allow(`{"StringNotEquals":{"kms:EncryptionContext:a":"1"}}`), platformHost, in(), "", ""},
 		{"if exists and does not", allow(`{"StringEqualsIfExists":{"kms:EncryptionContext:a":"1"}}`), platformHost, in(), "", ""},
 		{"if exists and differs", allow(`{"StringEqualsIfExists":{"kms:EncryptionContext:a":"1"}}`), platformHost, in("a", "2"), "", hidden},
@@ -170,10 +174,14 @@ func TestIdentityPolicy(t *testing.T) {
 		if c.policy != "" {
 			st.Identity[platformHost.RoleARN()] = c.policy
 		}
-		k := &key{ARN: "arn:aws:kms:us-east-1:111111111111:key/k", Policy: sharedPolicy(aws.CustomerAccount)}
-		err := st.authorize(caller{principal: platformHost, region: region}, k, access{action: "Decrypt"})
-		if err == nil && c.want != "" || err != nil && (c.want == "" || !strings.HasSuffix(err.Error(), c.want)) {
-			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
+		for _, principal := range []string{aws.Root(aws.PlatformAccount).ARN, platformHost.RoleARN()} {
+			k := &key{ARN: "arn:aws:kms:us-east-1:111111111111:key/k", Policy: formatPolicy(statement{
+				Effect: "Allow", Principal: awsPrincipal(principal), Action: stringList{"kms:*"}, Resource: stringList{"*"},
+			})}
+			err := st.authorize(caller{principal: platformHost, region: region}, k, access{action: "Decrypt"})
+			if err == nil && c.want != "" || err != nil && (c.want == "" || !strings.HasSuffix(err.Error(), c.want)) {
+				t.Errorf("%s, key shared with %s: got %v, want %q", c.name, principal, err, c.want)
+			}
 		}
 	}
 }
@@ -218,4 +226,16 @@ func TestDenyAndAllowKeepThePolicy(t *testing.T) {
 	if after := must(withoutDeny(denied))(t); after != before {
 		t.Errorf("got %s, want %s", after, before)
 	}
+}
+
+// Wildcards mean what the same pattern means as a regular expression.
+func TestWildcardAgreesWithRegexp(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		pattern := rapid.StringMatching(`[ab*?]{0,6}`).Draw(t, "pattern")
+		s := rapid.StringMatching(`[ab]{0,8}`).Draw(t, "string")
+		expr := regexp.MustCompile("^" + strings.NewReplacer("*", ".*", "?", ".").Replace(pattern) + "$")
+		if got, want := wildcard(pattern, s), expr.MatchString(s); got != want {
+			t.Fatalf("wildcard(%q, %q) = %v", pattern, s, got)
+		}
+	})
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -184,20 +185,53 @@ func TestCallLog(t *testing.T) {
 	}
 }
 
-// BenchmarkDecrypt is the emulator's own cost per request, so that a measurement
-// of the agent can tell the two apart.
+// BenchmarkDecrypt is the emulator's own cost of a Decrypt, so that a
+// measurement of the agent can tell the two apart.
 func BenchmarkDecrypt(b *testing.B) {
-	t := &testing.T{}
-	w := &world{creds: aws.NewCredentials()}
-	w.Server = New(Options{Credentials: w.creds})
-	arn, err := w.CreateKey(aws.CustomerAccount, region, "", "", true)
+	s := New(Options{})
+	arn, err := s.CreateKey(aws.CustomerAccount, region, "", "", true)
 	if err != nil {
 		b.Fatal(err)
 	}
-	wrapped := volume(t, w, arn, "vol-1")
+	wrapped, err := s.EBSGenerateDataKeyWithoutPlaintext(platformHost, arn, "vol-1")
+	if err != nil {
+		b.Fatal(err)
+	}
 	for b.Loop() {
-		if err := w.EBSDecrypt(platformHost, arn, "vol-1", wrapped); err != nil {
+		if err := s.EBSDecrypt(platformHost, arn, "vol-1", wrapped); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// Clients and the hand that disables their key meet in one emulator: under the
+// race detector this proves its lock, and without it that a client sees nothing
+// between enabled and disabled.
+func TestConcurrentUse(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	arn := w.key(t, true)
+	host := w.as(platformHost)
+	blob := sealed(t, host, arn, nil)
+	var clients sync.WaitGroup
+	for range 4 {
+		clients.Go(func() {
+			for range 25 {
+				_, err := host.Decrypt(ctx, &client.DecryptInput{KeyId: &arn, CiphertextBlob: blob})
+				if got := code(err); got != "" && got != "DisabledException" {
+					t.Errorf("Decrypt: %v", err)
+				}
+			}
+		})
+	}
+	clients.Go(func() {
+		for i := range 20 {
+			if err := w.SetEnabled(arn, i%2 == 1); err != nil {
+				t.Errorf("change the key: %v", err)
+			}
+		}
+	})
+	clients.Wait()
+	if _, err := host.Decrypt(ctx, &client.DecryptInput{KeyId: &arn, CiphertextBlob: blob}); err != nil {
+		t.Errorf("enabled at last: %v", err)
 	}
 }

@@ -165,13 +165,15 @@ func (s *Server) record(req *request, err error) {
 	s.opts.Calls.Add(call)
 }
 
+const internalError = "InternalError"
+
 // wireError is what the caller may see of err.
 func wireError(err error) *aws.Error {
 	var e *aws.Error
 	if errors.As(err, &e) {
 		return e
 	}
-	return &aws.Error{Code: "InternalError", Message: "An internal error has occurred", Status: http.StatusInternalServerError}
+	return &aws.Error{Code: internalError, Message: "An internal error has occurred", Status: http.StatusInternalServerError}
 }
 
 type errorBody struct {
@@ -182,8 +184,8 @@ type errorBody struct {
 
 func (s *Server) writeError(w http.ResponseWriter, id string, err error) {
 	e := wireError(err)
-	if e.Status >= http.StatusInternalServerError {
-		s.opts.Log.Warn("EC2 request failed", "code", e.Code, "error", err)
+	if e.Code == internalError {
+		s.opts.Log.Warn("EC2 request failed", "error", err)
 	}
 	writeXML(w, e.Status, xml.Name{Local: "Response"}, errorBody{e.Code, e.Message, id})
 }

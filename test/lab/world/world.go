@@ -224,6 +224,7 @@ func (w *World) Env() []string {
 		"AWS_ENDPOINT_URL_KMS=http://" + w.Addr("kms"),
 		"AWS_ENDPOINT_URL_EC2=http://" + w.Addr("ec2"),
 		"AWS_REGION=" + Region,
+		"AWS_DEFAULT_REGION=" + Region, // all that boto and awscli 1 look at
 		"AWS_ACCESS_KEY_ID=" + w.Session.AccessKeyID,
 		"AWS_SECRET_ACCESS_KEY=" + w.Session.SecretAccessKey,
 		"AWS_SESSION_TOKEN=" + w.Session.SessionToken,

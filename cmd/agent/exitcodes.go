@@ -68,8 +68,9 @@ func exitOfRefusal(e *control.Error) int {
 		return exitConflict
 	case control.CodeInvalidConfig:
 		return exitConfig
+	default:
+		return exitOfClass(e.Class)
 	}
-	return exitOfClass(e.Class)
 }
 
 // exitOfStatus is the code for a wish that has not come true: of what stands,
@@ -103,6 +104,7 @@ func exitOfClass(c fault.Class) int {
 		return exitMisconfigured
 	case fault.Identity:
 		return exitIdentity
+	default:
+		return exitUnexpected
 	}
-	return exitUnexpected
 }

@@ -50,10 +50,11 @@ func guideTo(c fault.Class) guide {
 		}
 	case fault.None:
 		return guide{}
-	}
-	return guide{
-		[]string{"platform"}, "It is not known what this means.",
-		"See `journalctl -u volseal` for the whole error, and report it.",
+	default:
+		return guide{
+			[]string{"platform"}, "It is not known what this means.",
+			"See `journalctl -u volseal` for the whole error, and report it.",
+		}
 	}
 }
 
@@ -80,6 +81,7 @@ func meaningOf(s volume.Status) string {
 		return "The volume is open and mounted at " + s.Mountpoint + "."
 	case volume.Quarantined:
 		return "What was found contradicts what should be there. Nothing opens the volume until an operator decides."
+	default:
+		return "This volseal does not know the phase; is the agent newer?"
 	}
-	return "This volseal does not know the phase; is the agent newer?"
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -64,8 +65,8 @@ func (c *cli) watch(ctx context.Context, client *control.Client, show func(volum
 		first = false
 		return show(s)
 	})
-	if ctx.Err() != nil {
-		return nil // the operator has seen enough
+	if errors.Is(err, context.Canceled) {
+		err = nil // the operator has seen enough
 	}
 	return err
 }

@@ -127,8 +127,9 @@ func verbTitle(v volume.Verb) string {
 		return volume.StepAttach.Title()
 	case volume.VerbRelease:
 		return volume.StepDetach.Title()
+	default:
+		return string(v)
 	}
-	return string(v)
 }
 
 func (c *cli) cacheFlushCommand() *cobra.Command {

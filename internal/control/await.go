@@ -131,6 +131,7 @@ func wanted(v volume.Verb) volume.Wish {
 		return volume.WishSealed
 	case volume.VerbRelease:
 		return volume.WishDetached
+	default:
+		return volume.WishMounted
 	}
-	return volume.WishMounted
 }

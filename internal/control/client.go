@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	maxAnswer     = 8 << 20 // a status of many thousand volumes
-	answerTimeout = 30 * time.Second
+	maxAnswer     = 8 << 20          // a status of many thousand volumes
+	answerTimeout = 30 * time.Second // beyond what the request itself asks to wait
 )
 
 // Client speaks to the agent. It is the only client of the API. Every error it
@@ -86,53 +86,83 @@ func (c *Client) Volume(ctx context.Context, name string) (volume.Status, error)
 // Do records a wish.
 func (c *Client) Do(ctx context.Context, name string, verb volume.Verb) (Accepted, error) {
 	var a Accepted
-	m, err := c.ask(ctx, http.MethodPost, volumePath(name)+"/"+string(verb), nil, &a)
+	if err := checkName(name); err != nil {
+		return a, err
+	}
+	m, err := c.ask(ctx, request{http.MethodPost, volumePath(name) + "/" + string(verb), moment{}, 0}, &a)
 	a.run = m.run
 	return a, err
 }
 
 // FlushCache has the agent forget every cached data key.
 func (c *Client) FlushCache(ctx context.Context) error {
-	_, err := c.ask(ctx, http.MethodPost, "/v1/cache/flush", nil, new(Done))
+	_, err := c.ask(ctx, request{http.MethodPost, "/v1/cache/flush", moment{}, 0}, new(Done))
 	return err
 }
 
 // Reload has the agent read its configuration anew.
 func (c *Client) Reload(ctx context.Context) error {
-	_, err := c.ask(ctx, http.MethodPost, "/v1/reload", nil, new(Done))
+	_, err := c.ask(ctx, request{http.MethodPost, "/v1/reload", moment{}, 0}, new(Done))
 	return err
 }
 
 func (c *Client) status(ctx context.Context, after moment) (s volume.Snapshot, m moment, err error) {
-	m, err = c.ask(ctx, http.MethodGet, "/v1/volumes", waitFor(after, MaxWait), &s)
+	m, err = c.ask(ctx, request{http.MethodGet, "/v1/volumes", after, MaxWait}, &s)
 	return s, m, err
 }
 
 func (c *Client) volume(ctx context.Context, name string, after moment, wait time.Duration) (s volume.Status, m moment, err error) {
-	m, err = c.ask(ctx, http.MethodGet, volumePath(name), waitFor(after, wait), &s)
+	if err := checkName(name); err != nil {
+		return s, m, err
+	}
+	m, err = c.ask(ctx, request{http.MethodGet, volumePath(name), after, wait}, &s)
 	return s, m, err
+}
+
+// checkName refuses what would name another path.
+func checkName(name string) error {
+	switch name {
+	case "", ".", "..":
+		return NoSuchVolume(name)
+	}
+	return nil
 }
 
 func volumePath(name string) string { return "/v1/volumes/" + url.PathEscape(name) }
 
-func waitFor(after moment, wait time.Duration) url.Values {
-	if after.cursor == "" {
-		return nil
+// request is one request. With after it is answered once there is something
+// newer, or after wait.
+type request struct {
+	method, path string
+	after        moment
+	wait         time.Duration
+}
+
+// limit is how long an answer may take in all.
+func (r request) limit() time.Duration {
+	if r.after.cursor == "" {
+		return answerTimeout
 	}
-	return url.Values{"cursor": {after.cursor}, "wait": {min(wait, MaxWait).String()}}
+	return min(r.wait, MaxWait) + answerTimeout
+}
+
+func (r request) url() string {
+	u := "http://volseal" + r.path
+	if r.after.cursor != "" {
+		u += "?" + url.Values{"cursor": {r.after.cursor}, "wait": {min(r.wait, MaxWait).String()}}.Encode()
+	}
+	return u
 }
 
 // ask makes one request and decodes its answer. Unknown fields are accepted: a
 // newer agent may say more.
-func (c *Client) ask(ctx context.Context, method, path string, query url.Values, into any) (moment, error) {
-	bounded, cancel := context.WithTimeout(ctx, MaxWait+answerTimeout)
+func (c *Client) ask(ctx context.Context, r request, into any) (moment, error) {
+	bounded, cancel := context.WithTimeout(ctx, r.limit())
 	defer cancel()
-	u := url.URL{Scheme: "http", Host: "volseal", Opaque: "//volseal" + path, RawQuery: query.Encode()}
-	req, err := http.NewRequestWithContext(bounded, method, "http://volseal", nil)
+	req, err := http.NewRequestWithContext(bounded, r.method, r.url(), http.NoBody)
 	if err != nil {
 		return moment{}, fmt.Errorf("make request: %w", err)
 	}
-	req.URL = &u
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return moment{}, c.unanswered(ctx, err)

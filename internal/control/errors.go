@@ -116,8 +116,9 @@ func (e *Error) status() int {
 		return http.StatusServiceUnavailable
 	case CodeFailed:
 		return classStatus(e.Class)
+	default:
+		return http.StatusInternalServerError
 	}
-	return http.StatusInternalServerError
 }
 
 func classStatus(c fault.Class) int {

@@ -36,7 +36,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			s.fail(w, err)
 			return
 		}
-		if path.Clean(r.URL.Path) != r.URL.Path {
+		if p := r.URL.EscapedPath(); path.Clean(p) != p {
 			s.fail(w, noSuchPath()) // the mux would redirect, which no client of ours follows
 			return
 		}
@@ -48,7 +48,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		if r.Method == http.MethodGet {
 			// The deadline for reading the request would also end the wait of a
 			// reader: net/http takes its passing for a lost connection.
-			http.NewResponseController(w).SetReadDeadline(time.Time{})
+			_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		next.ServeHTTP(w, r)
@@ -170,8 +170,9 @@ func resultOf(failure *Error) string {
 		return resultDenied
 	case CodeFailed, CodeInternal, CodeUnavailable:
 		return resultFailed
+	default:
+		return resultRefused
 	}
-	return resultRefused
 }
 
 func (s *Server) fail(w http.ResponseWriter, e *Error) {
@@ -190,5 +191,5 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	w.Write(append(raw, '\n'))
+	_, _ = w.Write(append(raw, '\n')) // a client that left is no error of ours
 }

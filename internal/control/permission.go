@@ -33,8 +33,9 @@ func (p Permission) String() string {
 		return "operate"
 	case Destroy:
 		return "destroy"
+	default:
+		return "none"
 	}
-	return "none"
 }
 
 // Policy says which groups may do what. Root may do everything.

@@ -5,7 +5,6 @@ package control
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"log/slog"
 	"net"
@@ -61,11 +60,9 @@ func NewServer(o Options) *Server {
 	if o.Observe == nil {
 		o.Observe = func(string, string) {}
 	}
-	id := make([]byte, 6)
-	rand.Read(id) // never fails, by its documentation
 	return &Server{
 		agent: o.Agent, permit: o.Permit, log: o.Log, observe: o.Observe,
-		run:      hex.EncodeToString(id),
+		run:      rand.Text(),
 		requests: semaphore.NewWeighted(maxRequests),
 		waits:    semaphore.NewWeighted(maxWaiting),
 		stopping: make(chan struct{}),
@@ -81,7 +78,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownPatience)
 		defer cancel()
 		if h.Shutdown(patience) != nil {
-			h.Close()
+			_ = h.Close() // out of patience: what is left is cut off
 		}
 	})
 	defer stopped()

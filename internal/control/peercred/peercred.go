@@ -89,11 +89,12 @@ func peerGroups(fd int) ([]uint32, error) {
 	return groups, nil
 }
 
-// getsockopt is the raw call: x/sys offers none that returns bytes.
+// getsockopt is the raw call: x/sys offers none that returns bytes. The kernel
+// writes at most len(buf) bytes into buf, and the length into n.
 func getsockopt(fd, opt int, buf []byte) (int, error) {
 	n := uint32(len(buf))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, uintptr(opt),
-		uintptr(unsafe.Pointer(&buf[0])), uintptr(unsafe.Pointer(&n)), 0)
+		uintptr(unsafe.Pointer(&buf[0])), uintptr(unsafe.Pointer(&n)), 0) //nolint:gosec // both live over the call, and the length is that of buf
 	if errno != 0 {
 		return int(n), errno
 	}

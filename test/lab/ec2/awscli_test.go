@@ -17,6 +17,7 @@ func TestAWSCLI(t *testing.T) {
 	if _, err := os.Stat(cli); err != nil {
 		t.Skip("awscli is not installed: apt-get install awscli")
 	}
+	t.Parallel() // it starts Python again and again
 	l := newLab(t)
 	aws := func(args ...string) string {
 		t.Helper()

@@ -39,23 +39,19 @@ func (s *Server) serveCreateVolume(r *request) (reply, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	token, digest := r.caller.Account+"/"+r.text("ClientToken"), r.digest()
-	if r.Has("ClientToken") {
-		if len(r.text("ClientToken")) > 64 {
-			return nil, invalid("Invalid client token: at most 64 characters are allowed")
-		}
-		if earlier, ok := s.st.Tokens[token]; ok && earlier.Request != digest {
-			return nil, refuse("IdempotentParameterMismatch", "The client token has been used before with other parameters.")
-		} else if ok {
-			return &createVolumeReply{volumeItem: earlier.Volume.item()}, nil
-		}
+	earlier, err := s.earlier(r)
+	if err != nil {
+		return nil, err
+	}
+	if earlier != nil {
+		return &createVolumeReply{volumeItem: earlier.item()}, nil
 	}
 	v, err := s.addVolume(r.caller, spec)
 	if err != nil {
 		return nil, err
 	}
 	if r.Has("ClientToken") {
-		s.st.Tokens[token] = once{Request: digest, Volume: v.clone()}
+		s.st.Tokens[r.token()] = once{Request: r.digest(), Volume: v.clone()}
 	}
 	if err := s.save(); err != nil {
 		return nil, err
@@ -63,6 +59,25 @@ func (s *Server) serveCreateVolume(r *request) (reply, error) {
 	s.kick(v.ID)
 	return &createVolumeReply{volumeItem: v.item()}, nil
 }
+
+// earlier is what the same request under the same client token got; nil for a
+// new one. The lock is held.
+func (s *Server) earlier(r *request) (*volume, error) {
+	if len(r.text("ClientToken")) > 64 {
+		return nil, invalid("Invalid client token: at most 64 characters are allowed")
+	}
+	known, ok := s.st.Tokens[r.token()]
+	if !ok || !r.Has("ClientToken") {
+		return nil, nil
+	}
+	if known.Request != r.digest() {
+		return nil, refuse("IdempotentParameterMismatch", "The client token has been used before with other parameters.")
+	}
+	return known.Volume, nil
+}
+
+// token is the client token, each account's apart.
+func (r *request) token() string { return r.caller.Account + "/" + r.text("ClientToken") }
 
 func (r *request) volumeSpec() (spec VolumeSpec, err error) {
 	spec = VolumeSpec{

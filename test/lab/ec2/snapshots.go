@@ -176,31 +176,39 @@ func (s *Server) copySnapshot(p aws.Principal, sourceID string, spec copySpec) (
 func (s *Server) completeSnapshot(_ context.Context, id string) {
 	s.images.Lock()
 	defer s.images.Unlock()
-	s.mu.Lock()
-	snap := s.st.Snapshots[id]
-	if snap == nil {
-		s.mu.Unlock()
+	todo, source := s.snapshotAndSource(id)
+	if todo == nil {
 		return
 	}
-	todo := *snap
-	source := s.st.Snapshots[snap.Source]
-	s.mu.Unlock()
-
-	result, message := completed, ""
+	todo.State = completed
 	if todo.Source != "" {
-		if err := s.makeCopy(&todo, source); err != nil {
+		if err := s.makeCopy(todo, source); err != nil {
 			s.opts.Log.Info("snapshot copy failed", "snapshot", id, "error", err)
-			result, message = failed, "Given key ID is not accessible"
+			todo.State, todo.Message = failed, "Given key ID is not accessible"
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if snap := s.st.Snapshots[id]; snap != nil {
-		snap.State, snap.Message, snap.Sealed = result, message, todo.Sealed
-		if err := s.save(); err != nil {
-			s.opts.Log.Error("EC2 state not saved", "snapshot", id, "error", err)
-		}
+	snap := s.st.Snapshots[id]
+	if snap == nil {
+		return
 	}
+	snap.State, snap.Message, snap.Sealed = todo.State, todo.Message, todo.Sealed
+	if err := s.save(); err != nil {
+		s.opts.Log.Error("EC2 state not saved", "snapshot", id, "error", err)
+	}
+}
+
+// snapshotAndSource are a snapshot, as a copy, and what it is made from; nil
+// where they are not.
+func (s *Server) snapshotAndSource(id string) (snap, source *snapshot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if found := s.st.Snapshots[id]; found != nil {
+		c := *found
+		snap, source = &c, s.st.Snapshots[found.Source]
+	}
+	return snap, source
 }
 
 func (s *Server) makeCopy(snap, source *snapshot) error {

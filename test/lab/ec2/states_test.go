@@ -179,12 +179,13 @@ func TestRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = l.Close()
-	l.machine.set(func() { l.machine.down, l.machine.plugged = false, map[string]string{} })
+	l.machine.set(func() { l.machine.plugged = map[string]string{} })
 	l.start()
 	disks := l.Disks()
 	if len(disks) != 2 || disks[0].VolumeID != first || disks[1].VolumeID != second || disks[0].ImagePath != l.image(first) {
 		t.Errorf("the machine boots with %v, want %s and %s", disks, first, second)
 	}
+	l.machine.set(func() { l.machine.down = false })
 	l.rest(moving, "attached")
 	if !l.machine.has(moving) {
 		t.Error("what was attaching at the crash was not plugged after it")

@@ -42,31 +42,45 @@ func (c *Client) Await(ctx context.Context, a Accepted, limit time.Duration, tol
 	var (
 		seen moment
 		last volume.Status
-		lost int
 	)
 	for {
-		wait, over := remaining(deadline)
-		s, m, err := c.volume(ctx, a.Volume, seen, wait)
-		switch {
-		case err != nil && !over && isLost(err) && lost < lostTries:
-			lost++
-			seen = moment{}
-			if err := pause(ctx, min(lostPause, wait)); err != nil {
-				return last, Pending, err
-			}
-			continue
-		case err != nil:
+		s, m, err := c.newer(ctx, a.Volume, seen, deadline)
+		if err != nil {
 			return last, Pending, err
 		}
-		lost, seen, last = 0, m, s
+		seen, last = m, s
 		if told != nil {
 			told(s)
 		}
 		if o := judge(a, s, m.run); o != Pending {
 			return s, o, nil
 		}
-		if over {
+		if _, over := remaining(deadline); over {
 			return s, TimedOut, nil
+		}
+	}
+}
+
+// newer is the first status after seen, or the one that stands at the deadline.
+// An agent that is away is looked for, for a while.
+func (c *Client) newer(ctx context.Context, name string, seen moment, deadline time.Time) (volume.Status, moment, error) {
+	lost := 0
+	for {
+		wait, over := remaining(deadline)
+		asked := time.Now()
+		s, m, err := c.volume(ctx, name, seen, wait)
+		switch {
+		case err == nil && (over || m != seen):
+			return s, m, nil
+		case err == nil:
+			err = pace(ctx, asked, wait)
+		case isLost(err) && !over && lost < lostTries:
+			lost++
+			seen = moment{}
+			err = pause(ctx, min(lostPause, wait))
+		}
+		if err != nil {
+			return s, m, err
 		}
 	}
 }
@@ -78,6 +92,12 @@ func remaining(deadline time.Time) (time.Duration, bool) {
 	}
 	left := time.Until(deadline)
 	return max(left, 0), left <= 0
+}
+
+// pace slows down a client whose agent answered before the wait was over though
+// nothing had changed, as one that is stopping does: no client polls in a busy loop.
+func pace(ctx context.Context, asked time.Time, wait time.Duration) error {
+	return pause(ctx, min(lostPause, max(0, wait-time.Since(asked))))
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -63,12 +63,16 @@ func (c *Client) Status(ctx context.Context) (volume.Snapshot, error) {
 func (c *Client) Watch(ctx context.Context, show func(volume.Snapshot) error) error {
 	var seen moment
 	for {
+		asked := time.Now()
 		s, m, err := c.status(ctx, seen)
 		if err != nil {
 			return err
 		}
 		if m == seen {
-			continue // the wait ended without a change
+			if err := pace(ctx, asked, MaxWait); err != nil {
+				return err
+			}
+			continue
 		}
 		seen = m
 		if err := show(s); err != nil {

@@ -10,8 +10,7 @@ import (
 	"github.com/volseal/volseal/internal/volume"
 )
 
-// route is one row of the API. A row that names no permission would admit
-// nobody less than everybody: newRoutes refuses it.
+// route is one row of the API. A row that names no permission admits nobody.
 type route struct {
 	method string
 	path   string
@@ -39,30 +38,18 @@ func routes() []route {
 		{"POST", "/v1/cache/flush", Operate, "cache-flush", nil, http.StatusOK, (*Server).flushCache},
 		{"POST", "/v1/reload", Operate, "reload", nil, http.StatusOK, (*Server).reload},
 	}
-	for _, v := range wishes() {
-		all = append(all, route{
-			"POST", "/v1/volumes/{name}/" + string(v.verb), v.needs, string(v.verb), nil,
-			http.StatusAccepted, wish(v.verb),
-		})
-	}
-	return all
+	return append(all,
+		wishRoute(volume.VerbInit, Destroy),
+		wishRoute(volume.VerbUnlock, Operate),
+		wishRoute(volume.VerbLock, Operate),
+		wishRoute(volume.VerbReattach, Operate),
+		wishRoute(volume.VerbRelease, Operate),
+	)
 }
 
-// wishes are the verbs on a volume, and who may say them.
-func wishes() []struct {
-	verb  volume.Verb
-	needs Permission
-} {
-	return []struct {
-		verb  volume.Verb
-		needs Permission
-	}{
-		{volume.VerbInit, Destroy},
-		{volume.VerbUnlock, Operate},
-		{volume.VerbLock, Operate},
-		{volume.VerbReattach, Operate},
-		{volume.VerbRelease, Operate},
-	}
+// wishRoute is a verb on a volume.
+func wishRoute(verb volume.Verb, needs Permission) route {
+	return route{"POST", "/v1/volumes/{name}/" + string(verb), needs, string(verb), nil, http.StatusAccepted, wish(verb)}
 }
 
 // Verbs lists the audited verbs, for metrics.

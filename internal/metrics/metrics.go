@@ -88,14 +88,11 @@ func New(o Options) *Metrics {
 	return m
 }
 
-// Buckets in seconds. A call to KMS takes tens of milliseconds and at most its
-// timeout; a step takes from milliseconds to the hours of a blank check.
-var (
-	requestBuckets = []float64{0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}
-	stepBuckets    = []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800}
-)
-
 func (m *Metrics) define() {
+	// Buckets in seconds. A call to KMS takes tens of milliseconds and at most its
+	// timeout; a step takes from milliseconds to the hours of a blank check.
+	requestBuckets := []float64{0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}
+	stepBuckets := []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800}
 	m.kmsRequests = counters("volseal_kms_requests_total", "Requests to KMS by operation and by class of the answer, ok if it succeeded.", "operation", "class")
 	m.kmsDuration = histograms("volseal_kms_request_duration_seconds", "Time from a request to KMS to its answer or its failure.", requestBuckets, "operation")
 	m.ec2Requests = counters("volseal_ec2_requests_total", "Requests to EC2 by operation and by class of the answer, ok if it succeeded.", "operation", "class")

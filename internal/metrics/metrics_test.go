@@ -202,6 +202,17 @@ func TestOneKeyInTwoRegions(t *testing.T) {
 	}
 }
 
+// TestBadLabelFailsTheScrape protects the agent: Prometheus's library panics on
+// a value that is no UTF-8, and a scrape may not end what keeps databases open.
+func TestBadLabelFailsTheScrape(t *testing.T) {
+	m := metrics.New(options(volume.Snapshot{Volumes: []volume.Status{{Name: "\xff"}}}))
+	w := httptest.NewRecorder()
+	m.Handler(slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if w.Code != http.StatusInternalServerError {
+		t.Errorf("status %d", w.Code)
+	}
+}
+
 // TestServe protects the listener's life: it answers, knows only /metrics, and ends with its context.
 func TestServe(t *testing.T) {
 	m := metrics.New(options(volume.Snapshot{}))

@@ -85,8 +85,13 @@ func keyStates(keys []volume.KeyStatus) map[string]volume.KeyState {
 // keyID is what follows the last slash of a key ARN.
 func keyID(arn string) string { return arn[strings.LastIndexByte(arn, '/')+1:] }
 
+// value is a gauge. One that cannot be made fails the scrape, and not the agent.
 func value(d *prometheus.Desc, v float64, labels ...string) prometheus.Metric {
-	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	m, err := prometheus.NewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	if err != nil {
+		return prometheus.NewInvalidMetric(d, err)
+	}
+	return m
 }
 
 func boolean(b bool) float64 {

@@ -40,8 +40,9 @@ func (l *LUKS) BuildHeader(ctx context.Context, path, uuid string, dev volume.De
 	if err := l.addToken(ctx, image, seal); err != nil {
 		return err
 	}
-	if err := l.tryKeyslot(ctx, image, passphrase); err != nil {
-		return err
+	// Proved to open before anything is stored under it.
+	if err := l.tryKeyslot(ctx, image, 0, passphrase); err != nil {
+		return failed("try the new keyslot", err)
 	}
 	return commit(image, path)
 }
@@ -124,17 +125,6 @@ func (l *LUKS) importToken(ctx context.Context, image string, t envelope.Token) 
 	}
 	_, err = l.tools.run(ctx, c)
 	return failed("put the token into the header", err)
-}
-
-// tryKeyslot proves that the passphrase opens what was built, before anything
-// is stored under it.
-func (l *LUKS) tryKeyslot(ctx context.Context, image string, passphrase *envelope.Secret) error {
-	c, err := openOptions{header: image, keyslot: 0, passphrase: passphrase}.command()
-	if err != nil {
-		return err
-	}
-	_, err = l.tools.run(ctx, c)
-	return failed("try the new keyslot", err)
 }
 
 // commit makes the image durable under its name.

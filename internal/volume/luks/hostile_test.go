@@ -416,6 +416,11 @@ func TestViewsDiffer(t *testing.T) {
 			wantReason(t, err, fault.Integrity, "cryptsetup-view")
 		})
 	}
+	t.Run("no memory does not blame the disk", func(t *testing.T) {
+		faked := New(Options{Dir: l.dir, Path: fakeTools(t, map[string]string{"cryptsetup": "exit 3"})})
+		_, err := faked.Freeze(t.Context(), dev, "orders")
+		wantReason(t, err, fault.Unknown, "tool")
+	})
 	t.Run("a missing tool does not blame the disk", func(t *testing.T) {
 		_, err := New(Options{Dir: l.dir, Path: t.TempDir()}).Freeze(t.Context(), dev, "orders")
 		wantReason(t, err, fault.Misconfigured, "tool-missing")

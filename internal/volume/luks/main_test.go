@@ -83,27 +83,30 @@ func sealer(mac *envelope.Secret, generation int) func(int, []byte) (envelope.To
 
 // builtImage builds a header once for all tests: passphrase 1, MAC key 2.
 var builtImage = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "luks-test-*")
-	if err != nil {
-		return "", err
-	}
 	secrets := make([]*envelope.Secret, 2)
 	for i := range secrets {
+		var err error
 		if secrets[i], err = envelope.SecretFrom(bytes.Repeat([]byte{byte(i + 1)}, secretBytes)); err != nil {
 			return "", err
 		}
 		defer secrets[i].Destroy()
 	}
-	image := filepath.Join(dir, "orders")
+	image := filepath.Join(sharedDir, "images", "orders")
 	dev := volume.Device{Path: "/dev/null", Bytes: testBytes} // never opened
 	return image, New(Options{}).BuildHeader(context.Background(), image, testUUID, dev, secrets[0], sealer(secrets[1], 1))
 })
 
+// sharedDir lasts as long as all tests.
+var sharedDir string
+
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if image, err := builtImage(); err == nil {
-		os.RemoveAll(filepath.Dir(image))
+	dir, err := os.MkdirTemp("", "luks-test-*")
+	if err != nil {
+		panic(err)
 	}
+	sharedDir = dir
+	code := m.Run()
+	os.RemoveAll(dir)
 	os.Exit(code)
 }
 

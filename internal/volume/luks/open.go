@@ -37,7 +37,12 @@ func (l *LUKS) Open(ctx context.Context, dev volume.Device, h *volume.Header, ke
 	if err := l.mayOpen(ctx, d, h, frozen, keyslot, pending); err != nil {
 		return err
 	}
-	err = l.openAndVerify(ctx, c, tableOf(dev, frozen), pending)
+	_, err = l.tools.run(ctx, c)
+	if err == nil {
+		err = l.verifyTable(ctx, tableOf(dev, frozen), pending)
+	} else {
+		err = l.explainOpen(ctx, h.Path, keyslot, passphrase, err)
+	}
 	if err != nil {
 		return errors.Join(err, l.takeBack(ctx, pending))
 	}
@@ -88,11 +93,14 @@ func (d *disk) stillHas(ctx context.Context, path string) error {
 	return nil
 }
 
-func (l *LUKS) openAndVerify(ctx context.Context, c command, want table, pending string) error {
-	_, err := l.tools.run(ctx, c)
+// explainOpen turns the failure of cryptsetup open into a fault.
+func (l *LUKS) explainOpen(ctx context.Context, header string, keyslot int, passphrase *envelope.Secret, err error) error {
 	switch {
-	case errors.Is(err, errWrongKey):
-		return refuse(rulePassphrase, err) // the MAC matched, so the key is right and the keyslot's area is not
+	case errors.Is(err, errWrongKey) && errors.Is(l.tryKeyslot(ctx, header, keyslot, passphrase), errWrongKey):
+		// The MAC matched, so the key is right and the keyslot's area is not. It was
+		// tried a second time without the kernel, because "operation not permitted"
+		// from the kernel's keyring or device-mapper has the same exit status.
+		return refuse(rulePassphrase, err)
 	case errors.Is(err, errExists):
 		return &fault.Error{
 			Class: fault.Unknown, Reason: "busy",
@@ -100,10 +108,19 @@ func (l *LUKS) openAndVerify(ctx context.Context, c command, want table, pending
 			Hint:  "Find its user with lsblk.",
 			Err:   err,
 		}
-	case err != nil:
-		return failed("open the volume", err)
 	}
-	return l.verifyTable(ctx, want, pending)
+	return failed("open the volume", err)
+}
+
+// tryKeyslot unlocks a keyslot of a header file in cryptsetup's own memory; no
+// mapping is made and nothing reaches the kernel.
+func (l *LUKS) tryKeyslot(ctx context.Context, header string, keyslot int, passphrase *envelope.Secret) error {
+	c, err := openOptions{header: header, keyslot: keyslot, passphrase: passphrase}.command()
+	if err != nil {
+		return err
+	}
+	_, err = l.tools.run(ctx, c)
+	return err
 }
 
 // takeBack closes what must not stay open, even when ctx has ended.

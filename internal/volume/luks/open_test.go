@@ -143,6 +143,7 @@ func TestOpenLeavesNothingUnchecked(t *testing.T) {
 		"another table":                {openOK, "0 1 linear 259:3 0", removeOK, fault.Integrity, "table", false},
 		"another table, stays open":    {openOK, "0 1 linear 259:3 0", "exit 1", fault.Integrity, "table", true},
 		"wrong passphrase":             {"exit 2", "", removeOK, fault.Integrity, "keyslot-passphrase", false},
+		"not permitted by the kernel":  {`case "$*" in *test-passphrase*) exit 0;; esac; exit 2`, "", removeOK, fault.Unknown, "tool", false},
 		"device in use":                {"exit 5", "", removeOK, fault.Unknown, "busy", false},
 		"fails after making a mapping": {openOK + "; exit 1", "", removeOK, fault.Unknown, "tool", false},
 		"success without a mapping":    {"exit 0", "'; exit 1; echo '", removeOK, fault.Unknown, "tool", false},

@@ -78,6 +78,8 @@ func (c command) outcome(ctx context.Context, err error, stdout, stderr *bounded
 		return fmt.Errorf("%s: %w", c.verb(), ctx.Err())
 	case errors.As(err, &exit) && exit.Exited():
 		return &exitError{tool: c.tool, verb: c.verb(), code: exit.ExitCode(), stderr: stderr.buf.String()}
+	case errors.Is(err, context.DeadlineExceeded): // ours, which is not the caller's and must not pass for it
+		return fmt.Errorf("%s: no answer within %s", c.verb(), c.limit)
 	case err != nil: // did not start, or died of a signal: ours at the limit, or another's
 		return fmt.Errorf("%s (limit %s): %w", c.verb(), c.limit, err)
 	case stdout.over:

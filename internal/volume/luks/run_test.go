@@ -98,11 +98,14 @@ func TestInputIsBounded(t *testing.T) {
 // TestTimeLimit: a tool that hangs is asked to end, and the caller is told what
 // ended it: its own context, or the limit.
 func TestTimeLimit(t *testing.T) {
-	hang := `trap 'echo asked; exit 9' TERM; while :; do /usr/bin/sleep 0.05; done`
-	_, err := runFake(t, t.Context(), hang, command{limit: 200 * time.Millisecond})
-	var exit *exitError
-	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &exit) && exit.code != 9 || err == nil {
-		t.Errorf("limit: %v", err)
+	hang := `trap 'exit 0' TERM; while :; do /usr/bin/sleep 0.05; done`
+	for name, script := range map[string]string{
+		"ends well when asked": hang, "fails when asked": strings.Replace(hang, "exit 0", "exit 9", 1), "dies when asked": "exec /usr/bin/sleep 60",
+	} {
+		_, err := runFake(t, t.Context(), script, command{limit: 200 * time.Millisecond})
+		if err == nil || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("limit, %s: %v", name, err)
+		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()

@@ -19,10 +19,9 @@ func (l *LUKS) compareViews(ctx context.Context, path string, ours []byte) error
 		return err
 	}
 	out, err := l.tools.run(ctx, c)
-	var exit *exitError
 	switch {
-	case errors.As(err, &exit):
-		return refuse(ruleView, err) // the tool ran and does not accept it
+	case errors.Is(err, errUsage): // its word for "no valid LUKS device"; other failures are not the disk's
+		return refuse(ruleView, err)
 	case err != nil:
 		return failed("have cryptsetup read the header", err)
 	}

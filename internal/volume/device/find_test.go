@@ -150,8 +150,12 @@ func TestFindWantsAVolumeID(t *testing.T) {
 // TestModelsMustBeListed: a Finder that was given no models finds nothing.
 func TestModelsMustBeListed(t *testing.T) {
 	f := root().with(controller("7", serial, ebs, "259:3")).build(t)
-	f.models = nil
+	f.Accept(nil)
 	if _, err := f.Find(t.Context(), id); fault.ReasonOf(err) != "device-model" {
+		t.Error(err)
+	}
+	f.Accept([]string{ebs}) // a reload lists it again
+	if _, err := f.Find(t.Context(), id); err != nil {
 		t.Error(err)
 	}
 }

@@ -30,6 +30,7 @@ func poke(t testing.TB, dev volume.Device, off int64, data []byte) {
 
 // TestCheckBlank: one byte anywhere makes a volume somebody's.
 func TestCheckBlank(t *testing.T) {
+	t.Parallel()
 	l, dev := newLUKS(t), blankDisk(t)
 	var calls, last atomic.Int64
 	err := l.CheckBlank(t.Context(), dev, "", func(done, total int64) {
@@ -56,6 +57,7 @@ func TestCheckBlank(t *testing.T) {
 
 // TestCheckBlankOddSize: the last, short chunk is read too.
 func TestCheckBlankOddSize(t *testing.T) {
+	t.Parallel()
 	dev := blankDisk(t)
 	dev.Bytes = headerBytes + ioChunk + 4096
 	if err := os.Truncate(dev.Path, dev.Bytes); err != nil {
@@ -71,6 +73,7 @@ func TestCheckBlankOddSize(t *testing.T) {
 // TestCheckBlankResidue: an interrupted WriteHeader leaves blocks of the image
 // in their places, and nothing else may pass for that.
 func TestCheckBlankResidue(t *testing.T) {
+	t.Parallel()
 	l, dev := newLUKS(t), builtDisk(t)
 	path, _ := builtImage()
 	image, err := os.ReadFile(path)
@@ -116,6 +119,7 @@ func TestCheckBlankHearsCancellation(t *testing.T) {
 
 // TestWriteHeader leaves exactly the image, and everything behind it alone.
 func TestWriteHeader(t *testing.T) {
+	t.Parallel()
 	needCryptsetup(t)
 	builtHeader(t)
 	l, dev := newLUKS(t), blankDisk(t)
@@ -140,6 +144,7 @@ func TestWriteHeader(t *testing.T) {
 
 // TestWriteHeaderRefuses: not over somebody's data, and not from a bad image.
 func TestWriteHeaderRefuses(t *testing.T) {
+	t.Parallel()
 	l, dev := newLUKS(t), builtDisk(t) // a header of this image, then of another one
 	path, _ := builtImage()
 	poke(t, dev, 1<<20, bytes.Repeat([]byte{7}, blockBytes))
@@ -159,6 +164,7 @@ func TestWriteHeaderRefuses(t *testing.T) {
 // WriteHeader, the device is either refused as a whole or complete, and the
 // write can be taken up again.
 func TestTornWriteNeverLooksSound(t *testing.T) {
+	t.Parallel()
 	builtHeader(t)
 	l := newLUKS(t)
 	path, _ := builtImage()

@@ -43,6 +43,7 @@ func loopDevice(t *testing.T) volume.Device {
 // TestBlockDevice goes the way of init on a real block device: direct I/O in
 // whole blocks, device numbers, exclusive opening.
 func TestBlockDevice(t *testing.T) {
+	t.Parallel()
 	builtHeader(t)
 	l, dev := newLUKS(t), loopDevice(t)
 	image, _ := builtImage()
@@ -70,6 +71,7 @@ func TestBlockDevice(t *testing.T) {
 // TestBlockDeviceInUse: a device that somebody mounted or mapped is neither
 // judged blank nor written to, but can still be looked at.
 func TestBlockDeviceInUse(t *testing.T) {
+	t.Parallel()
 	builtHeader(t)
 	l, dev := newLUKS(t), loopDevice(t)
 	image, _ := builtImage()

@@ -16,6 +16,7 @@ import (
 // TestBuildWriteFreeze is a header's whole life with the real cryptsetup: what
 // was sealed is what a later boot reads, and its MAC holds.
 func TestBuildWriteFreeze(t *testing.T) {
+	t.Parallel()
 	needCryptsetup(t)
 	l, dev := newLUKS(t), blankDisk(t)
 	image := filepath.Join(t.TempDir(), "images", "orders")
@@ -55,6 +56,7 @@ func TestBuildWriteFreeze(t *testing.T) {
 // TestBuildLeavesDeviceAlone: building must not write a byte to the device, nor
 // leave anything in the image that is not in the header.
 func TestBuildLeavesDeviceAlone(t *testing.T) {
+	t.Parallel()
 	needCryptsetup(t)
 	l, dev := newLUKS(t), blankDisk(t)
 	before := sumOf(t, dev.Path)
@@ -74,6 +76,7 @@ func TestBuildLeavesDeviceAlone(t *testing.T) {
 
 // TestBuildFailureLeavesNothing: an image that is not complete must not look like one.
 func TestBuildFailureLeavesNothing(t *testing.T) {
+	t.Parallel()
 	needCryptsetup(t)
 	l, dev := newLUKS(t), blankDisk(t)
 	dir := filepath.Join(t.TempDir(), "images")
@@ -100,6 +103,7 @@ func TestBuildFailureLeavesNothing(t *testing.T) {
 
 // TestSweep: a crash-looping agent must not fill /run with copies of headers.
 func TestSweep(t *testing.T) {
+	t.Parallel()
 	l := newLUKS(t)
 	if err := l.Sweep(); err != nil {
 		t.Fatal("sweep of nothing:", err)

@@ -272,6 +272,7 @@ func TestEachLayoutRuleIsAttacked(t *testing.T) {
 // TestFreezeRefuses takes some attacks through the device: nothing is left of a
 // copy that was refused.
 func TestFreezeRefuses(t *testing.T) {
+	t.Parallel()
 	l, dev := newLUKS(t), builtDisk(t)
 	for _, name := range []string{"faked reencryption", "null cipher in segment", "secondary newer"} {
 		h := builtHeader(t)
@@ -320,6 +321,7 @@ var harmless = map[string]struct {
 // TestHarmless also protects the meaning: none of these changes what the MAC of
 // the first token covers.
 func TestHarmless(t *testing.T) {
+	t.Parallel()
 	l, dev := newLUKS(t), builtDisk(t)
 	sound := builtHeader(t)
 	mac := secretOf(t, 2)
@@ -389,6 +391,7 @@ func TestMAC(t *testing.T) {
 // TestSecondTokenKeepsFirstMeaning: a rotation adds before it removes, so what
 // the old token's MAC covers must not change when the new one comes.
 func TestSecondTokenKeepsFirstMeaning(t *testing.T) {
+	t.Parallel()
 	l, dev := newLUKS(t), builtDisk(t)
 	before := frozen(t, l, dev).Candidates[0].Meaning
 	if err := luksedit.EditFile(dev.Path, func(m object) { keyslot1(m, "290816"); token1(m, "1") }); err != nil {

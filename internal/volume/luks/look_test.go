@@ -14,6 +14,7 @@ import (
 // TestLook: a first look must never take for blank what holds anything, and
 // names what it sees in words of ours.
 func TestLook(t *testing.T) {
+	t.Parallel()
 	foreign := func(what string) volume.HeaderFact {
 		return volume.HeaderFact{State: volume.HeaderForeign, What: what}
 	}

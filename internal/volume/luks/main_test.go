@@ -59,6 +59,9 @@ func blankDisk(t testing.TB) volume.Device {
 	return volume.Device{Path: path, Bytes: testBytes}
 }
 
+// newLUKS uses the real tools. Tests of it may run in parallel; those that write
+// scripts may not: a fork elsewhere holds the script open for writing, and the
+// kernel then refuses to execute it.
 func newLUKS(t testing.TB) *LUKS {
 	t.Helper()
 	return New(Options{Dir: filepath.Join(t.TempDir(), "headers")})

@@ -14,16 +14,16 @@ import (
 
 const redacted = "[secret]"
 
-// maxSecret bounds a secret to what one page surely holds.
-const maxSecret = 4096
+// maxSecret bounds a secret: room for a key, and for an answer that holds one.
+const maxSecret = 16 << 10
 
 // Secret is key material outside the Go heap, where neither the garbage
 // collector copies it nor a core dump, swap or /proc/self/mem shows it. It has
 // one owner, who must Destroy it on each path; there is no finalizer, because a
 // view from Bytes does not keep the memory alive.
 //
-// Each Secret costs one locked page (4 KiB) of RLIMIT_MEMLOCK and one mapping:
-// the customary 8 MiB hold 2000 of them, far beyond what a Keyring keeps.
+// Each key costs one locked page (4 KiB) of RLIMIT_MEMLOCK and one mapping: the
+// customary 8 MiB hold 2000 of them, far beyond what a Keyring keeps.
 //
 // A copied struct value shares the one pointer and its end, and printing it shows
 // no key; go vet refuses the copy all the same.
@@ -38,7 +38,7 @@ type noCopy struct{}
 func (*noCopy) Lock()   {}
 func (*noCopy) Unlock() {}
 
-// NewSecret returns n zero bytes, 1 to 4096, to be filled through Bytes. The
+// NewSecret returns n zero bytes, 1 to 16384, to be filled through Bytes. The
 // error is a *fault.Error: no locked memory is to be had.
 func NewSecret(n int) (*Secret, error) {
 	if n < 1 || n > maxSecret {

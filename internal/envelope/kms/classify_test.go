@@ -121,26 +121,26 @@ func TestTablesAreComplete(t *testing.T) {
 func TestAnswersFromSomethingElse(t *testing.T) {
 	html := http.Header{"Content-Type": {"text/html"}}
 	for name, c := range map[string]struct {
-		a      answer
+		a      reply
 		class  fault.Class
 		reason string
 	}{
-		"proxy's 403":         {answer{403, html, "<html>Forbidden</html>"}, fault.Unknown, "not-understood"},
-		"proxy's 502":         {answer{502, html, "<html>Bad Gateway</html>"}, fault.Unreachable, "http-502"},
-		"proxy's 504":         {answer{504, html, "<html>"}, fault.Unreachable, "http-504"},
-		"proxy's 429":         {answer{429, html, "<html>"}, fault.Throttled, "http-429"},
-		"empty 503":           {answer{503, nil, ""}, fault.Unreachable, "http-503"},
-		"empty 403":           {answer{403, nil, ""}, fault.Unknown, "UnknownError"},
+		"proxy's 403":         {reply{403, html, "<html>Forbidden</html>"}, fault.Unknown, "not-understood"},
+		"proxy's 502":         {reply{502, html, "<html>Bad Gateway</html>"}, fault.Unreachable, "http-502"},
+		"proxy's 504":         {reply{504, html, "<html>"}, fault.Unreachable, "http-504"},
+		"proxy's 429":         {reply{429, html, "<html>"}, fault.Throttled, "http-429"},
+		"empty 503":           {reply{503, nil, ""}, fault.Unreachable, "http-503"},
+		"empty 403":           {reply{403, nil, ""}, fault.Unknown, "UnknownError"},
 		"new code with a 500": {says(500, "BrandNewException", ""), fault.Unreachable, "http-500"},
 		"new code with a 429": {says(429, "BrandNewException", ""), fault.Throttled, "BrandNewException"},
-		"code in the header":  {answer{400, http.Header{"X-Amzn-Errortype": {"DisabledException"}}, "{}"}, fault.Revoked, "DisabledException"},
+		"code in the header":  {reply{400, http.Header{"X-Amzn-Errortype": {"DisabledException"}}, "{}"}, fault.Revoked, "DisabledException"},
 		"code with a prefix":  {says(400, "com.amazonaws.kms#DisabledException", ""), fault.Revoked, "DisabledException"},
 		"code with a suffix":  {says(400, "DisabledException:http://internal.amazon.com/coral/", ""), fault.Revoked, "DisabledException"},
 		"hostile code":        {says(400, "<b>"+strings.Repeat("x", 500)+"\n", ""), fault.Unknown, "b" + strings.Repeat("x", 63)},
-		"200 of HTML":         {answer{200, html, "<html>Log in</html>"}, fault.Unknown, "not-understood"},
-		"200 cut off":         {answer{200, http.Header{"Content-Length": {"1000"}}, `{"KeyId":"`}, fault.Unreachable, "network"},
-		"400 cut off":         {answer{400, http.Header{"Content-Length": {"1000"}}, `{"__type":"`}, fault.Unreachable, "network"},
-		"redirect":            {answer{302, http.Header{"Location": {"http://127.0.0.1:1/"}}, ""}, fault.Unknown, "UnknownError"},
+		"200 of HTML":         {reply{200, html, "<html>Log in</html>"}, fault.Unknown, "not-understood"},
+		"200 cut off":         {reply{200, http.Header{"Content-Length": {"1000"}}, `{"KeyId":"`}, fault.Unreachable, "network"},
+		"400 cut off":         {reply{400, http.Header{"Content-Length": {"1000"}}, `{"__type":"`}, fault.Unreachable, "network"},
+		"redirect":            {reply{302, http.Header{"Location": {"http://127.0.0.1:1/"}}, ""}, fault.Unknown, "UnknownError"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := serve(t, c.a).Decrypt(t.Context(), testARN, testContext, blob)

@@ -70,65 +70,73 @@ func (c *Client) Worked(keyARN string) {
 
 // GenerateDataKey has KMS make a 256-bit data key.
 func (c *Client) GenerateDataKey(ctx context.Context, keyARN string, ec envelope.Context) (plain *envelope.Secret, wrapped []byte, err error) {
-	err = c.call(ctx, operationGenerate, keyARN, func(ctx context.Context) error {
+	plain, err = c.call(ctx, operationGenerate, keyARN, func(ctx context.Context) (answer, error) {
 		out, err := c.api.GenerateDataKey(ctx, &awskms.GenerateDataKeyInput{
 			KeyId:             &keyARN,
 			KeySpec:           types.DataKeySpecAes256,
 			EncryptionContext: ec,
 		})
 		if err != nil {
-			return err
-		}
-		if len(out.CiphertextBlob) == 0 || len(out.CiphertextBlob) > maxBlob {
-			clear(out.Plaintext)
-			return badAnswer("answer-length", "KMS returned a wrapped data key of an impossible length.")
+			return answer{}, err
 		}
 		wrapped = out.CiphertextBlob
-		plain, err = take(out.Plaintext, out.KeyId, keyARN)
-		return err
+		return answer{out.Plaintext, out.KeyId}, nil
 	})
 	if err != nil {
 		return nil, nil, err
+	}
+	if len(wrapped) == 0 || len(wrapped) > maxBlob {
+		plain.Destroy()
+		return nil, nil, badAnswer("answer-length", "KMS returned a wrapped data key of an impossible length.")
 	}
 	return plain, wrapped, nil
 }
 
 // Decrypt unwraps a data key, with keyARN as KeyId: without it KMS would take a
 // blob wrapped by any key that we may use.
-func (c *Client) Decrypt(ctx context.Context, keyARN string, ec envelope.Context, wrapped []byte) (plain *envelope.Secret, err error) {
-	err = c.call(ctx, operationDecrypt, keyARN, func(ctx context.Context) error {
+func (c *Client) Decrypt(ctx context.Context, keyARN string, ec envelope.Context, wrapped []byte) (*envelope.Secret, error) {
+	return c.call(ctx, operationDecrypt, keyARN, func(ctx context.Context) (answer, error) {
 		out, err := c.api.Decrypt(ctx, &awskms.DecryptInput{
 			KeyId:             &keyARN,
 			CiphertextBlob:    wrapped,
 			EncryptionContext: ec,
 		})
 		if err != nil {
-			return err
+			return answer{}, err
 		}
-		plain, err = take(out.Plaintext, out.KeyId, keyARN)
-		return err
+		return answer{out.Plaintext, out.KeyId}, nil
 	})
-	return plain, err
 }
 
-// call makes one call within the timeout, classifies its error and tells the observer.
-func (c *Client) call(ctx context.Context, operation, keyARN string, f func(context.Context) error) error {
+// answer is what the SDK read of one: the plaintext is its own slice.
+type answer struct {
+	plaintext []byte
+	keyID     *string
+}
+
+// call makes one call within the timeout, checks its answer, classifies its
+// error and tells the observer.
+func (c *Client) call(ctx context.Context, operation, keyARN string, ask func(context.Context) (answer, error)) (key *envelope.Secret, err error) {
 	start := time.Now()
 	try, cancel := context.WithTimeout(ctx, c.o.Timeout)
 	defer cancel()
-	var failed *fault.Error
+	try, tapped := withCaught(try)
 	envelope.Erasing(func() {
-		if err := f(try); err != nil {
-			failed = c.classify(ctx, keyARN, err)
+		var a answer
+		if a, err = ask(try); err == nil {
+			key, err = a.take(tapped.key, keyARN)
+		} else {
+			tapped.key.Destroy()
 		}
 	})
-	if failed == nil {
-		c.Worked(keyARN)
-		c.o.Observer(operation, fault.None, time.Since(start))
-		return nil
+	if err != nil {
+		failed := c.classify(ctx, keyARN, err)
+		c.o.Observer(operation, failed.Class, time.Since(start))
+		return nil, failed
 	}
-	c.o.Observer(operation, failed.Class, time.Since(start))
-	return failed
+	c.Worked(keyARN)
+	c.o.Observer(operation, fault.None, time.Since(start))
+	return key, nil
 }
 
 func (c *Client) classify(ctx context.Context, keyARN string, err error) *fault.Error {
@@ -145,17 +153,29 @@ func (c *Client) classify(ctx context.Context, keyARN string, err error) *fault.
 // maxBlob is the longest CiphertextBlob KMS takes and makes.
 const maxBlob = 6144
 
-// take moves the plaintext of an answer into a Secret, wipes the SDK's slice on
-// each path, and refuses an answer for another key or of another length.
-func take(plaintext []byte, answered *string, keyARN string) (*envelope.Secret, error) {
-	defer clear(plaintext)
-	if aws.ToString(answered) != keyARN {
+// take moves the plaintext of an answer into a Secret, or returns the one that
+// the tap took out of it; wipes the SDK's slice on each path; and refuses an
+// answer for another key or of another length. It owns tapped, which may be nil.
+func (a answer) take(tapped *envelope.Secret, keyARN string) (*envelope.Secret, error) {
+	defer clear(a.plaintext)
+	if aws.ToString(a.keyID) != keyARN {
+		tapped.Destroy()
 		return nil, badAnswer("answer-key-id", "KMS answered for another key than the one configured.")
 	}
-	if len(plaintext) != envelope.DataKeyBytes {
+	if len(a.plaintext) != envelope.DataKeyBytes {
+		tapped.Destroy()
 		return nil, badAnswer("answer-length", "KMS returned a data key that is not 32 bytes long.")
 	}
-	return envelope.SecretFrom(plaintext)
+	// Zeros are the tap's stand-in, and nobody's key: if only one of the two holds,
+	// the SDK and the tap have read one answer differently.
+	if isStandIn(a.plaintext) != (tapped != nil) {
+		tapped.Destroy()
+		return nil, badAnswer("answer-ambiguous", "KMS returned a data key of zeros, or an answer that can be read in two ways.")
+	}
+	if tapped != nil {
+		return tapped, nil
+	}
+	return envelope.SecretFrom(a.plaintext)
 }
 
 func badAnswer(reason, cause string) *fault.Error {

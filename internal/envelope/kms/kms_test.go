@@ -16,10 +16,10 @@ import (
 	"github.com/volseal/volseal/internal/fault"
 )
 
-func good(keyID string, plain, blob []byte) answer {
+func good(keyID string, plain, blob []byte) reply {
 	body := fmt.Sprintf(`{"KeyId":%q,"Plaintext":%q,"CiphertextBlob":%q,"EncryptionAlgorithm":"SYMMETRIC_DEFAULT"}`,
 		keyID, base64.StdEncoding.EncodeToString(plain), base64.StdEncoding.EncodeToString(blob))
-	return answer{status: 200, body: body}
+	return reply{status: 200, body: body}
 }
 
 var (
@@ -80,7 +80,7 @@ func TestGenerateDataKey(t *testing.T) {
 // proxy, never a key.
 func TestAnswersAreChecked(t *testing.T) {
 	for name, c := range map[string]struct {
-		a      answer
+		a      reply
 		reason string
 	}{
 		"another key":  {good(otherARN, plainKey, blob), "answer-key-id"},
@@ -88,9 +88,9 @@ func TestAnswersAreChecked(t *testing.T) {
 		"no key id":    {good("", plainKey, blob), "answer-key-id"},
 		"31 bytes":     {good(testARN, plainKey[1:], blob), "answer-length"},
 		"33 bytes":     {good(testARN, append([]byte{1}, plainKey...), blob), "answer-length"},
-		"no plaintext": {answer{status: 200, body: fmt.Sprintf(`{"KeyId":%q,"CiphertextBlob":"AAAA"}`, testARN)}, "answer-length"},
-		"empty object": {answer{status: 200, body: `{}`}, "answer-key-id"},
-		"nothing":      {answer{status: 200}, "answer-key-id"},
+		"no plaintext": {reply{status: 200, body: fmt.Sprintf(`{"KeyId":%q,"CiphertextBlob":"AAAA"}`, testARN)}, "answer-length"},
+		"empty object": {reply{status: 200, body: `{}`}, "answer-key-id"},
+		"nothing":      {reply{status: 200}, "answer-key-id"},
 		"dry run":      {says(412, "DryRunOperationException", "would have succeeded"), "answer-dry-run"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -188,7 +188,7 @@ func TestNotFoundRemembersWhatWorked(t *testing.T) {
 // The reconciler owns the retries: one request a call, also where the SDK's own
 // retryer would try again.
 func TestNoRetries(t *testing.T) {
-	for _, a := range []answer{says(500, "KMSInternalException", ""), says(400, "ThrottlingException", ""), {status: 503}} {
+	for _, a := range []reply{says(500, "KMSInternalException", ""), says(400, "ThrottlingException", ""), {status: 503}} {
 		requests := 0
 		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			requests++

@@ -23,7 +23,7 @@ func NewClient(cfg aws.Config, optFns ...func(*awskms.Options)) *awskms.Client {
 		// the SDK's three tries on a 5xx are over within 50 ms.
 		o.Retryer = aws.NopRetryer{}
 		o.RetryMaxAttempts = 1
-		o.HTTPClient = httpClient(o.HTTPClient)
+		o.HTTPClient = tap{httpClient(o.HTTPClient)}
 		o.ClientLogMode = 0 // bodies hold plaintext keys
 		if o.Credentials != nil {
 			o.Credentials = credentials{o.Credentials}

@@ -23,23 +23,23 @@ const (
 
 var testContext = envelope.Context{"volseal:database": "db"}
 
-// answer is one HTTP answer of a KMS that says what it is told.
-type answer struct {
+// reply is one HTTP answer of a KMS that says what it is told.
+type reply struct {
 	status int
 	header http.Header
 	body   string
 }
 
 // says returns an error answer in the form of the JSON 1.1 protocol.
-func says(status int, code, message string) answer {
+func says(status int, code, message string) reply {
 	body, err := json.Marshal(map[string]string{"__type": code, "message": message})
 	if err != nil {
 		panic(err)
 	}
-	return answer{status: status, body: string(body)}
+	return reply{status: status, body: string(body)}
 }
 
-func (a answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (a reply) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 	for k, v := range a.header {

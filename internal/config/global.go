@@ -12,7 +12,15 @@ import (
 
 // global decodes volseal.yaml into c, which holds the defaults.
 func (c *Config) global(root value) {
-	lines := root.object([]field{
+	lines := root.object(c.globalFields())
+	if c.KMS.Timeout >= c.KMS.ProofMaxAge {
+		root.doc.add(lines["kms"], "kms.timeout", "must be shorter than proof_max_age",
+			"a proof's age counts from when its request began: one that may take that long would be too old on arrival")
+	}
+}
+
+func (c *Config) globalFields() []field {
+	return []field{
 		{"region", func(v value) { v.matching(&c.Region, regionForm, "us-east-1") }},
 		{"instance_id", func(v value) { v.matching(&c.InstanceID, instanceForm, "i-0123456789abcdef0") }},
 		{"metrics_listen", c.metricsListen},
@@ -22,10 +30,6 @@ func (c *Config) global(root value) {
 		{"revocation_grace", func(v value) { put(&c.RevocationGrace)(v.duration(0, 7*24*time.Hour)) }},
 		{"operator_group", func(v value) { v.matching(&c.OperatorGroup, groupForm, "volseal-operators") }},
 		{"nvme_models", c.nvmeModels},
-	})
-	if c.KMS.Timeout >= c.KMS.ProofMaxAge {
-		root.doc.add(lines["kms"], "kms.timeout", "must be shorter than proof_max_age",
-			"a proof's age counts from when its request began: one that may take that long would be too old on arrival")
 	}
 }
 

@@ -9,7 +9,7 @@ set -eu
 # Debian keeps mke2fs, cryptsetup and dmsetup where an ordinary user's PATH does not look.
 PATH=$PATH:/usr/sbin:/sbin
 
-packages= commands=
+packages='' commands=''
 for pair; do
 	command -v "${pair#*:}" >/dev/null 2>&1 && continue
 	packages="$packages ${pair%%:*}"

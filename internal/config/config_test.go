@@ -217,6 +217,14 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// TestProblemsAreBounded protects the log and the generator from a file that is nothing but problems.
+func TestProblemsAreBounded(t *testing.T) {
+	_, err := Load(archive(t, "-- volseal.yaml --\n"+strings.Repeat("nonsense: 1\n", 1000)))
+	if n := strings.Count(err.Error(), "\n") + 1; n != maxProblems+1 || !strings.Contains(err.Error(), "more problems follow") {
+		t.Errorf("%d problems", n)
+	}
+}
+
 // TestSystemDirectories protects the host from a volume over its own directories.
 func TestSystemDirectories(t *testing.T) {
 	for _, dir := range []string{

@@ -22,8 +22,16 @@ type document struct {
 	problems Problems
 }
 
+// maxProblems of one file are listed: a file with more is not one of ours.
+const maxProblems = 100
+
 func (d *document) add(line int, path, message, hint string) {
-	d.problems = append(d.problems, Problem{File: d.file, Line: line, Path: path, Message: message, Hint: hint})
+	switch n := len(d.problems); {
+	case n < maxProblems:
+		d.problems = append(d.problems, Problem{File: d.file, Line: line, Path: path, Message: message, Hint: hint})
+	case n == maxProblems:
+		d.problems = append(d.problems, Problem{File: d.file, Line: line, Message: "more problems follow; they are not listed"})
+	}
 }
 
 // parse returns the root of the one document in data; ok is false, and a

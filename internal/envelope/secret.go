@@ -107,14 +107,24 @@ func (s *Secret) Clone() (*Secret, error) {
 
 var errEncode = errors.New("a secret cannot be encoded")
 
-func (*Secret) String() string               { return redacted }
-func (*Secret) GoString() string             { return redacted }
-func (*Secret) Format(f fmt.State, _ rune)   { _, _ = io.WriteString(f, redacted) }
-func (*Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
+func (*Secret) String() string { return redacted }
+
+// GoString is String, for %#v.
+func (*Secret) GoString() string { return redacted }
+
+// Format is String, for every verb.
+func (*Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// LogValue is String, for log/slog.
+func (*Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalJSON refuses.
 func (*Secret) MarshalJSON() ([]byte, error) { return nil, errEncode }
+
+// MarshalText refuses.
 func (*Secret) MarshalText() ([]byte, error) { return nil, errEncode }
 
-// MarshalBinary and GobEncode keep encoding/gob out.
+// MarshalBinary refuses.
 func (*Secret) MarshalBinary() ([]byte, error) { return nil, errEncode }
 
 // GobEncode refuses.

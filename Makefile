@@ -24,7 +24,12 @@ TOOLS := $(CACHE)/$(call sum,tools/go.sum)
 LINT  := $(CACHE)/$(call sum,tools/lint/go.sum)
 PROMTOOL := $(CACHE)/promtool
 
-GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false
+# One set of flags for building, vetting, linting and testing, so that all of
+# them share one build cache: the EC2 client alone takes minutes to compile.
+export CGO_ENABLED := 0
+export GOFLAGS     := -trimpath -buildvcs=false
+
+GOBUILD := go build
 LDFLAGS := -X main.version=$(VERSION) -X main.revision=$(REVISION)
 
 RULES   = $(wildcard packaging/prometheus/*.yml packaging/prometheus/*.yaml packaging/prometheus/*.rules)

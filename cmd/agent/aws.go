@@ -40,6 +40,7 @@ type connection struct {
 // It implements volume.Cloud and envelope.KMS.
 type connector struct {
 	metrics *metrics.Metrics
+	worked  func() []string // CMKs that were usable before this process began
 
 	flight singleflight.Group
 	mu     sync.Mutex
@@ -108,11 +109,11 @@ func (c *connector) make(sdk aws.Config, instance string, cfg config.Config) (*c
 	if err != nil {
 		return nil, fmt.Errorf("connect to AWS: %w", err)
 	}
-	made := &connection{
-		region: sdk.Region,
-		cloud:  cloud,
-		kms:    kms.New(kms.NewClient(sdk), kms.Options{Timeout: cfg.KMS.Timeout, Observer: c.metrics.KMSRequest}),
+	client := kms.New(kms.NewClient(sdk), kms.Options{Timeout: cfg.KMS.Timeout, Observer: c.metrics.KMSRequest})
+	for _, arn := range c.worked() {
+		client.Worked(arn)
 	}
+	made := &connection{region: sdk.Region, cloud: cloud, kms: client}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.made = made

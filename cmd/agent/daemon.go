@@ -80,7 +80,7 @@ func runAgent(ctx context.Context, log *slog.Logger, dir string) error {
 func newAgent(dir string, log *slog.Logger, cfg *config.Config) (*agent, error) {
 	a := &agent{dir: dir, log: log}
 	a.metrics = newMetrics(a)
-	a.connector = &connector{cfg: *cfg, metrics: a.metrics}
+	a.connector = &connector{cfg: *cfg, metrics: a.metrics, worked: func() []string { return a.reconciler.KeysThatWorked() }}
 	a.keyring = envelope.NewKeyring(a.connector, a.keyringOptions(cfg))
 	a.devices = device.New(device.Options{Models: cfg.NVMeModels})
 	a.mounts = mount.New(mount.Options{})
@@ -96,7 +96,8 @@ func newAgent(dir string, log *slog.Logger, cfg *config.Config) (*agent, error) 
 		Cloud: a.connector, Devices: a.devices, Crypt: crypt, Formatter: crypt, Mounts: a.mounts,
 		Keyring: a.keyring, Claims: claims, Keys: volume.NewKeyBook(), Recorder: a.metrics, Log: log,
 	})
-	return a, a.use(cfg)
+	a.use(cfg)
+	return a, nil
 }
 
 func newMetrics(a *agent) *metrics.Metrics {
@@ -122,9 +123,9 @@ func (a *agent) keyringOptions(cfg *config.Config) envelope.Options {
 }
 
 // use takes a sound configuration into use.
-func (a *agent) use(cfg *config.Config) error {
+func (a *agent) use(cfg *config.Config) {
 	if err := a.policy.set(readerGroup, cfg.OperatorGroup); err != nil {
-		return err
+		a.log.Error("some operators will be refused", "error", err)
 	}
 	names := make([]string, len(cfg.Volumes))
 	refs := make([]envelope.Ref, len(cfg.Volumes))
@@ -138,7 +139,6 @@ func (a *agent) use(cfg *config.Config) error {
 	a.keyring.Configure(a.keyringOptions(cfg))
 	a.keyring.Retain(refs) // the keys of what is no longer configured are forgotten
 	a.reconciler.Apply(cfg.Volumes, cfg.KMS.ProbeInterval)
-	return nil
 }
 
 // run serves until ctx ends.
@@ -152,7 +152,8 @@ func (a *agent) run(ctx context.Context, cfg *config.Config, socket net.Listener
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wg.Go(func() { a.reconciler.Run(ctx) })
-	for what, serve := range a.services(socket, cfg) {
+	socketFailed := a.serveOperators(ctx, &wg, socket)
+	for what, serve := range a.services(cfg) {
 		wg.Go(func() { a.keepServing(ctx, what, serve) })
 	}
 	wg.Go(func() { keepInformed(ctx, a.reconciler) })
@@ -160,23 +161,39 @@ func (a *agent) run(ctx context.Context, cfg *config.Config, socket net.Listener
 	b := buildInfo()
 	a.log.Info("agent started", "version", b.Version, "volumes", len(cfg.Volumes))
 	notify(daemon.SdNotifyReady)
-	a.reloadOnHangup(ctx)
+	wg.Go(func() { a.reloadOnHangup(ctx) })
+	select {
+	case <-ctx.Done():
+	case err := <-socketFailed:
+		return err
+	}
 	notify(daemon.SdNotifyStopping)
 	a.log.Info("agent stopping; volumes stay as they are")
 	return nil
 }
 
-// services run beside the reconciler. None of them is worth a database: when
-// one fails it is tried again, and the agent works on.
-func (a *agent) services(socket net.Listener, cfg *config.Config) map[string]func(context.Context) error {
+// serveOperators serves the socket. It was opened by systemd, and only a
+// restart brings another: its failure ends the agent.
+func (a *agent) serveOperators(ctx context.Context, wg *sync.WaitGroup, socket net.Listener) <-chan error {
 	server := control.NewServer(control.Options{
 		Agent: a, Permit: a.policy.permit, Log: a.log, Observe: a.metrics.OperatorRequest,
 	})
+	failed := make(chan error, 1)
+	wg.Go(func() {
+		if err := server.Serve(ctx, socket); err != nil && ctx.Err() == nil {
+			failed <- fmt.Errorf("serve operators: %w", err)
+		}
+	})
+	return failed
+}
+
+// services run beside the reconciler. None of them is worth a database: when
+// one fails it is tried again, and the agent works on.
+func (a *agent) services(cfg *config.Config) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
-		"control socket": func(ctx context.Context) error { return server.Serve(ctx, socket) },
-		"metrics":        func(ctx context.Context) error { return a.serveMetrics(ctx, cfg.MetricsListen) },
-		"device events":  func(ctx context.Context) error { return device.Watch(ctx, a.reconciler.Wake) },
-		"mount events":   func(ctx context.Context) error { return mount.Watch(ctx, a.reconciler.Wake) },
+		"metrics":       func(ctx context.Context) error { return a.serveMetrics(ctx, cfg.MetricsListen) },
+		"device events": func(ctx context.Context) error { return device.Watch(ctx, a.reconciler.Wake) },
+		"mount events":  func(ctx context.Context) error { return mount.Watch(ctx, a.reconciler.Wake) },
 	}
 }
 

@@ -19,15 +19,14 @@ type policy struct {
 	current control.Policy
 }
 
+// set grants what it can. With an error some group is missing on this host; a
+// database must not stay down for that, and nobody gains by it.
 func (p *policy) set(readers, operators string) error {
 	next, err := control.NewPolicy(readers, operators)
-	if err != nil {
-		return err
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.current = next
-	return nil
+	return err
 }
 
 func (p *policy) permit(peer control.Peer) control.Permission {
@@ -64,14 +63,12 @@ func (a *agent) Reload(ctx context.Context) error {
 	notifyReloading()
 	defer notify(daemon.SdNotifyReady)
 	cfg, err := config.Load(a.dir)
-	if err == nil {
-		err = a.use(cfg)
-	}
 	if err != nil {
 		a.metrics.Reloaded(false)
 		a.log.Error("reload refused; the old configuration stays", "error", err)
 		return invalidConfig(err)
 	}
+	a.use(cfg)
 	if err := a.mounts.Sync(ctx, cfg.Volumes); err != nil {
 		a.log.Error("mount units are not up to date", "error", err)
 	}

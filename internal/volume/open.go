@@ -44,8 +44,8 @@ func (w *worker) open(ctx context.Context, o observed) error {
 	if err != nil {
 		return err
 	}
-	if err := w.openWith(ctx, o, h, c, proof); err != nil {
-		proof.Release()
+	proof, err = w.openWith(ctx, o, h, c, proof)
+	if err != nil {
 		w.closePending(ctx, o)
 		return err
 	}
@@ -136,9 +136,30 @@ func (w *worker) prove(ctx context.Context, s Spec, t envelope.Token) (*envelope
 	return p, nil
 }
 
-// openWith verifies the MAC, opens under the pending name, finishes an init
-// that is under way, and publishes.
-func (w *worker) openWith(ctx context.Context, o observed, h *Header, c Candidate, proof *envelope.Proof) error {
+// openWith opens under the pending name, finishes an init that is under way,
+// and publishes. It returns the proof that stands: the given one, or a newer one
+// where that grew too old meanwhile, since publishing is what lets systemd
+// mount. On an error both are released.
+func (w *worker) openWith(ctx context.Context, o observed, h *Header, c Candidate, proof *envelope.Proof) (*envelope.Proof, error) {
+	err := w.openPending(ctx, o, h, c, proof)
+	if err == nil && !w.ports.Keyring.Valid(proof) {
+		proof.Release()
+		proof, err = w.prove(ctx, o.spec, c.Token)
+	}
+	if err == nil {
+		err = w.claimReady(o, h, c)
+	}
+	if err == nil {
+		err = w.ports.Crypt.Publish(ctx, o.spec.Pending(), o.spec.Mapping())
+	}
+	if err != nil && proof != nil {
+		proof.Release()
+	}
+	return proof, err
+}
+
+// openPending verifies the MAC before the keyslot is touched.
+func (w *worker) openPending(ctx context.Context, o observed, h *Header, c Candidate, proof *envelope.Proof) error {
 	passphrase, mac, err := proof.Derive(c.Token.Salt)
 	if err != nil {
 		return err
@@ -151,32 +172,10 @@ func (w *worker) openWith(ctx context.Context, o observed, h *Header, c Candidat
 	if err := w.ports.Crypt.Open(ctx, o.device, h, c.Keyslot, o.spec.Pending(), passphrase); err != nil {
 		return w.rejected(o, err)
 	}
-	if o.claim.Stage == StageFilesystem {
-		if err := w.ports.Formatter.MakeFilesystem(ctx, o.spec.Pending(), o.spec.Filesystem); err != nil {
-			return err
-		}
-	}
-	if err := w.stillProved(ctx, o, c, proof); err != nil {
-		return err
-	}
-	if err := w.claimReady(o, h, c); err != nil {
-		return err
-	}
-	return w.ports.Crypt.Publish(ctx, o.spec.Pending(), o.spec.Mapping())
-}
-
-// stillProved renews a proof that aged while the mapping was being opened:
-// publishing is what lets systemd mount.
-func (w *worker) stillProved(ctx context.Context, o observed, c Candidate, proof *envelope.Proof) error {
-	if w.ports.Keyring.Valid(proof) {
+	if o.claim.Stage != StageFilesystem {
 		return nil
 	}
-	again, err := w.prove(ctx, o.spec, c.Token)
-	if err != nil {
-		return err
-	}
-	again.Release()
-	return nil
+	return w.ports.Formatter.MakeFilesystem(ctx, o.spec.Pending(), o.spec.Filesystem)
 }
 
 // claimReady records, before anything can be stored, that from here on the

@@ -99,6 +99,22 @@ func (r *Reconciler) Apply(specs []Spec, probe time.Duration) {
 	r.bump()
 }
 
+// KeysThatWorked are the CMKs of volumes that were initialised: should KMS say
+// that it knows no such key, it is gone, and was not just mistyped.
+func (r *Reconciler) KeysThatWorked() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var arns []string
+	for _, w := range r.workers {
+		w.mu.Lock()
+		if w.claim.Stage != StageNone {
+			arns = append(arns, w.spec.KeyARN)
+		}
+		w.mu.Unlock()
+	}
+	return arns
+}
+
 // Wake rings every worker: something on the host changed, and each looks for itself.
 func (r *Reconciler) Wake() {
 	r.mu.Lock()

@@ -159,6 +159,7 @@ func (w *worker) takeNotes() (seq uint64, fresh bool) {
 	w.notes = notes{}
 	if n.verb {
 		w.rebuild, w.init = n.rebuild, n.init
+		w.ports.Keyring.Purge(w.spec.KeyARN) // an operator wants KMS's answer of now, not a remembered refusal
 	}
 	if n.fresh {
 		w.failing, w.awaiting, w.released = failing{}, time.Time{}, false

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/volseal/volseal/test/lab/guest"
+	"github.com/volseal/volseal/test/lab/vm"
+	"github.com/volseal/volseal/test/lab/world"
+)
+
+// packageName is that of the package under test, on the payload disk.
+const packageName = "volseal.deb"
+
+// installLimit bounds the package's installation, emulation and all.
+const installLimit = 3 * time.Minute
+
+// lab is a machine in its world.
+type lab struct {
+	dir     string // scratch, removed by close
+	image   *vm.Image
+	machine *vm.Machine
+	world   *world.World
+}
+
+// startLab boots a fresh machine with the package installed. What it has begun
+// when it fails, it ends.
+func startLab(ctx context.Context, o options, log *slog.Logger) (l *lab, err error) {
+	files, err := o.payload()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "volseal-lab-")
+	if err != nil {
+		return nil, fmt.Errorf("make scratch directory: %w", err)
+	}
+	l = &lab{dir: dir}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.close())
+		}
+	}()
+	if err := l.build(ctx, files, log); err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	if err := l.boot(ctx); err != nil {
+		return nil, err
+	}
+	booted := time.Since(start)
+	if !o.noPackage {
+		if err := l.install(ctx); err != nil {
+			return nil, err
+		}
+	}
+	log.Info("the machine is up", "boot", booted.Round(100*time.Millisecond), "package", (time.Since(start) - booted).Round(100*time.Millisecond))
+	return l, nil
+}
+
+// build gets everything together that the machine and its world are made of.
+func (l *lab) build(ctx context.Context, files map[string]string, log *slog.Logger) error {
+	cache, err := vm.CacheDir()
+	if err != nil {
+		return err
+	}
+	if l.image, err = vm.OpenImage(ctx, cache, l.dir, log); err != nil {
+		return err
+	}
+	accel, err := vm.Accelerator(ctx, cache, l.image, os.Getenv("VOLSEAL_LAB_ACCEL"))
+	if err != nil {
+		return err
+	}
+	payload, err := vm.Payload(ctx, l.dir, files)
+	if err != nil {
+		return err
+	}
+	l.machine, err = vm.New(vm.Options{Dir: l.dir, Image: l.image, Payload: payload, Accel: accel, Log: log})
+	if err != nil {
+		return err
+	}
+	l.world, err = world.Start(ctx, world.Options{
+		Dir: filepath.Join(l.dir, "world"), Plugger: l.machine, Machine: l.machine, Log: log,
+	})
+	return err
+}
+
+func (l *lab) boot(ctx context.Context) error {
+	return l.machine.Start(ctx, vm.Network{
+		IMDS: l.world.Addr("imds"), KMS: l.world.Addr("kms"), EC2: l.world.Addr("ec2"), Control: l.world.Addr("control"),
+	})
+}
+
+// install installs the package as an operator would who has set the endpoints
+// beforehand: the file with them is ours, and stays.
+func (l *lab) install(ctx context.Context) error {
+	var out bytes.Buffer
+	result, err := l.machine.Exec(ctx, guest.Command{
+		Argv:    []string{"dpkg", "--force-confold", "--install", filepath.Join(vm.PayloadDir, packageName)},
+		Env:     []string{"DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8"},
+		Timeout: installLimit,
+	}, &out, &out)
+	if err != nil {
+		return fmt.Errorf("install package: %w", err)
+	}
+	if result.Code != 0 {
+		return fmt.Errorf("install package: dpkg: exit %d %s\n%s", result.Code, result.Error, out.String())
+	}
+	return nil
+}
+
+// close ends all of it, machine first, so that nothing in the guest sees its
+// world fall apart; and makes sure that no process is left.
+func (l *lab) close() error {
+	var errs []error
+	if l.machine != nil {
+		errs = append(errs, l.machine.Close())
+	}
+	if l.world != nil {
+		errs = append(errs, l.world.Close())
+	}
+	if l.image != nil {
+		errs = append(errs, l.image.Close())
+	}
+	errs = append(errs, os.RemoveAll(l.dir), reapChildren())
+	return errors.Join(errs...)
+}

@@ -140,6 +140,27 @@ func (s *Server) Rotate(arn string) error {
 	})
 }
 
+// Unwrap decrypts a data key as the key's owner could, whatever state the key is
+// in: what a test searches memory for.
+func (s *Server) Unwrap(arn string, wrapped []byte, context map[string]string) ([]byte, error) {
+	out, err := s.as(arn, func(rq *request) (any, error) {
+		k, err := s.st.resolve(rq, arn, false, access{action: "Decrypt"})
+		if err != nil {
+			return nil, err
+		}
+		parsed, isBlob := parseBlob(wrapped)
+		if !isBlob {
+			return nil, invalidCiphertext()
+		}
+		if parsed.keyARN != k.ARN {
+			return nil, incorrectKey()
+		}
+		return openBlob(k, context, parsed)
+	})
+	plaintext, _ := out.([]byte)
+	return plaintext, err
+}
+
 // SetIdentityPolicy sets the policy of a role or user, by the ARN that its
 // principals have in IAM (arn:aws:iam::ACCOUNT:role/NAME). An empty policy
 // restores the default, which allows kms:* on all keys.

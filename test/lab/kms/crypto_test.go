@@ -376,3 +376,26 @@ func TestDryRun(t *testing.T) {
 	_, err := host.Decrypt(ctx, &client.DecryptInput{DryRun: &yes, DryRunModifiers: []types.DryRunModifierType{"IGNORE_CIPHERTEXT"}})
 	expect(t, "no key to ask about", err, "ValidationException")
 }
+
+// What a test searches memory for is the very key that a client got, also when
+// no client gets it any more.
+func TestUnwrap(t *testing.T) {
+	w := newWorld(t, "")
+	arn := w.key(t, true)
+	context := map[string]string{"volseal:database": "db"}
+	made, err := w.as(platformHost).GenerateDataKey(t.Context(), &client.GenerateDataKeyInput{
+		KeyId: &arn, KeySpec: types.DataKeySpecAes256, EncryptionContext: context,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.SetEnabled(arn, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := must(w.Unwrap(arn, made.CiphertextBlob, context))(t); !bytes.Equal(got, made.Plaintext) {
+		t.Error("another key")
+	}
+	if _, err := w.Unwrap(arn, made.CiphertextBlob, nil); err == nil {
+		t.Error("unwrapped under another context")
+	}
+}

@@ -52,7 +52,8 @@ const (
 	Secondary
 )
 
-// Header is both copies as they lie on a disk: 32 KiB from its start.
+// Header is both copies as they lie on a disk, from its start: 32 KiB, unless
+// they are of another size.
 type Header []byte
 
 // Load reads the header of a device or image file.
@@ -83,7 +84,24 @@ func (h Header) Store(path string) error {
 }
 
 // of returns the bytes of one copy.
-func (h Header) of(c Copy) []byte { return h[int(c)*copySize : (int(c)+1)*copySize] }
+func (h Header) of(c Copy) []byte {
+	size := len(h) / 2
+	return h[int(c)*size : (int(c)+1)*size]
+}
+
+// Grow returns the same header with copies of another size, both sealed.
+func (h Header) Grow(size int) (Header, error) {
+	if size < copySize {
+		return nil, fmt.Errorf("a copy of %d bytes holds no header", size)
+	}
+	big := make(Header, 2*size)
+	for _, c := range []Copy{Primary, Secondary} {
+		copy(big.of(c), h.of(c))
+		big.SetNumber(c, HeaderSize, uint64(size))
+		big.SetNumber(c, HeaderOffset, uint64(int(c)*size))
+	}
+	return big, nil
+}
 
 // Text returns the JSON text of a copy.
 func (h Header) Text(c Copy) []byte {

@@ -59,3 +59,8 @@ func (w *World) denyKey(_ context.Context, c call[control.KeyDeny]) (none, error
 func (w *World) allowKey(_ context.Context, c call[control.Key]) (none, error) {
 	return none{}, w.KMS.Allow(c.in.ARN)
 }
+
+func (w *World) unwrapKey(_ context.Context, c call[control.Wrapped]) (control.DataKey, error) {
+	plain, err := w.KMS.Unwrap(c.in.ARN, c.in.Wrapped, c.in.Context)
+	return control.DataKey{Plain: plain}, err
+}

@@ -26,6 +26,7 @@ func (w *World) routes() http.Handler {
 	mux.Handle("POST /keys/policy", answers(w.setKeyPolicy))
 	mux.Handle("POST /keys/deny", answers(w.denyKey))
 	mux.Handle("POST /keys/allow", answers(w.allowKey))
+	mux.Handle("POST /keys/unwrap", answers(w.unwrapKey))
 
 	mux.Handle("POST /volumes", answers(w.createVolume))
 	mux.Handle("GET /volumes/{id}", answers(w.showVolume))

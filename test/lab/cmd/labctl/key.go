@@ -3,6 +3,9 @@
 package main
 
 import (
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -15,7 +18,7 @@ import (
 func (c *cli) key() *cobra.Command {
 	cmd := &cobra.Command{Use: "key COMMAND", Short: "Keys of the customer's KMS"}
 	group(cmd)
-	cmd.AddCommand(c.keyCreate(), c.keyPolicy(), c.keyDeny(), c.keyAllow(), c.keyShow())
+	cmd.AddCommand(c.keyCreate(), c.keyPolicy(), c.keyDeny(), c.keyAllow(), c.keyShow(), c.keyUnwrap())
 	for _, change := range []struct{ name, short string }{
 		{"disable", "Disable a key"},
 		{"enable", "Enable it again"},
@@ -93,6 +96,27 @@ func (c *cli) keyShow() *cobra.Command {
 		Use: "show ARN", Short: "Print a key's state as JSON", Args: cobra.ExactArgs(1),
 		RunE: do(func(cmd *cobra.Command, args []string) error {
 			return c.copyOut(cmd.Context(), http.MethodPost, "/keys/show", control.Key{ARN: args[0]})
+		}),
+	}
+}
+
+func (c *cli) keyUnwrap() *cobra.Command {
+	return &cobra.Command{
+		Use: "unwrap ARN WRAPPED CONTEXT", Short: "Print a data key in hexadecimal; WRAPPED is base64, CONTEXT a JSON object", Args: cobra.ExactArgs(3),
+		RunE: do(func(cmd *cobra.Command, args []string) error {
+			in := control.Wrapped{ARN: args[0]}
+			var err error
+			if in.Wrapped, err = base64.StdEncoding.DecodeString(args[1]); err != nil {
+				return usageError("WRAPPED: " + err.Error())
+			}
+			if err := json.Unmarshal([]byte(args[2]), &in.Context); err != nil {
+				return usageError("CONTEXT: " + err.Error())
+			}
+			var out control.DataKey
+			if err := c.world.Call(cmd.Context(), http.MethodPost, "/keys/unwrap", in, &out); err != nil {
+				return err
+			}
+			return c.println(hex.EncodeToString(out.Plain))
 		}),
 	}
 }

@@ -136,7 +136,7 @@ func (c *cli) command() *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	group(root)
-	root.AddCommand(c.key(), c.volume(), c.snapshot(), c.fault(), c.calls(), c.mark(), c.host(), c.ec2(), c.credentials())
+	root.AddCommand(c.key(), c.volume(), c.snapshot(), c.fault(), c.calls(), c.mark(), c.host(), c.ec2(), c.credentials(), c.header())
 	return root
 }
 

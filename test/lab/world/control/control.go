@@ -41,6 +41,18 @@ type KeyDeny struct {
 	Actions []string `json:"actions"`
 }
 
+// Wrapped is a data key as a header holds it.
+type Wrapped struct {
+	ARN     string            `json:"arn"`
+	Wrapped []byte            `json:"wrapped"`
+	Context map[string]string `json:"context"`
+}
+
+// DataKey is one in the clear.
+type DataKey struct {
+	Plain []byte `json:"plain"`
+}
+
 // KeyState is what a key is, for a look.
 type KeyState struct {
 	ARN      string     `json:"arn"`

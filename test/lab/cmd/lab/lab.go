@@ -129,6 +129,6 @@ func (l *lab) close() error {
 	if l.image != nil {
 		errs = append(errs, l.image.Close())
 	}
-	errs = append(errs, os.RemoveAll(l.dir), reapChildren())
+	errs = append(errs, os.RemoveAll(l.dir), endChildren())
 	return errors.Join(errs...)
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -69,22 +68,5 @@ func TestShellCommand(t *testing.T) {
 	}
 	if _, err := shellCommand(nil, nil); err == nil {
 		t.Error("nothing was accepted for a command")
-	}
-}
-
-// A process that outlives the lab is found, named and killed.
-func TestChildren(t *testing.T) {
-	cmd := exec.Command("sleep", "100.5")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if got := children(os.Getpid())[cmd.Process.Pid]; got != "sleep 100.5" {
-		t.Errorf("child %q", got)
-	}
-	if err := killChildren(); err == nil || !strings.Contains(err.Error(), "sleep 100.5") {
-		t.Errorf("error %v", err)
-	}
-	if err := cmd.Wait(); err == nil {
-		t.Error("the child was not killed")
 	}
 }

@@ -44,7 +44,7 @@ func (f *fakeGuest) Exec(_ context.Context, cmd guest.Command, stdout, stderr io
 	return f.answers[filepath.Base(cmd.Argv[len(cmd.Argv)-1])], nil
 }
 
-func runScripts(f executor) (code int, err error, stdout, stderr string) {
+func runScripts(f executor) (code int, stdout, stderr string, err error) {
 	var out, errs bytes.Buffer
 	r := runner{guest: f, timeout: time.Minute, stdout: &out, stderr: &errs}
 	code, err = r.run(context.Background(), []script{
@@ -52,7 +52,7 @@ func runScripts(f executor) (code int, err error, stdout, stderr string) {
 		{name: "two.sh", text: []byte("#!/usr/bin/jq -f\n")},
 		{name: "three.sh", text: []byte("false\n")},
 	})
-	return code, err, out.String(), errs.String()
+	return code, out.String(), errs.String(), err
 }
 
 // All scripts run in order, each by bash unless it names another interpreter,

@@ -119,8 +119,18 @@ func TestNewContext(t *testing.T) {
 		nine[k] = "x"
 	}
 	for _, bad := range []map[string]string{
-		{"volseal:database": "x"}, {"Volseal:x": "x"}, {"aws:ebs:id": "x"}, {"AWS:x": "x"}, {"": "x"}, {"a": ""},
-		{"a": "x\n"}, {"a": "\xff"}, {"a": "\ufffd"}, {strings.Repeat("k", 65): "x"}, {"a": strings.Repeat("v", 129)}, nine,
+		{"volseal:database": "x"},
+		{"Volseal:x": "x"},
+		{"aws:ebs:id": "x"},
+		{"AWS:x": "x"},
+		{"": "x"},
+		{"a": ""},
+		{"a": "x\n"},
+		{"a": "\xff"},
+		{"a": "\ufffd"},
+		{strings.Repeat("k", 65): "x"},
+		{"a": strings.Repeat("v", 129)},
+		nine,
 	} {
 		if _, err := NewContext("db", bad); err == nil {
 			t.Errorf("%q was taken", bad)

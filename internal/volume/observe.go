@@ -139,7 +139,7 @@ func (o *observed) mappingState() MappingState {
 }
 
 // needsCloud reports whether EC2's word can change what happens.
-func (f Facts) needsCloud(s Spec, released bool) bool {
+func (f Facts) needsCloud(released bool) bool {
 	if f.Quarantined && f.Wish == WishMounted {
 		return false
 	}

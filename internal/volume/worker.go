@@ -130,7 +130,7 @@ func (w *worker) pass(ctx context.Context) (rest time.Duration, again bool) {
 		return time.Until(w.pause.until), false
 	}
 	step := StepNone
-	if err == nil && o.facts.needsCloud(o.spec, w.released) {
+	if err == nil && o.facts.needsCloud(w.released) {
 		err = w.askCloud(ctx, &o)
 	}
 	if err == nil {

@@ -41,20 +41,18 @@ func upToDate(specs []volume.Spec, dir string) bool {
 	return !leftovers(want, dir)
 }
 
+// leftovers reports whether dir holds a unit of ours that is not wanted.
 func leftovers(want map[string]string, dir string) bool {
+	units := os.DirFS(dir)
 	found := false
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+	err := fs.WalkDir(units, ".", func(name string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
-			return err
-		}
-		name, err := filepath.Rel(dir, path)
-		if err != nil {
 			return err
 		}
 		if _, wanted := want[name]; wanted {
 			return nil
 		}
-		text, err := os.ReadFile(path)
+		text, err := fs.ReadFile(units, name)
 		found = found || strings.HasPrefix(string(text), unitComment)
 		return err
 	})

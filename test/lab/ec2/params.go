@@ -68,14 +68,15 @@ func (p params) tags(prefix string) (map[string]string, error) {
 
 // tagsFor reads the tags that a request gives to a new resource.
 func (p params) tagsFor(resourceType string) (map[string]string, error) {
-	for n := 1; p.Has(member("TagSpecification", n) + ".ResourceType"); n++ {
-		prefix := member("TagSpecification", n)
-		if got := p.Get(prefix + ".ResourceType"); got != resourceType {
-			return nil, invalid("'%s' is not a valid taggable resource type for this operation.", got)
-		}
+	prefix := member("TagSpecification", 1) // one resource, one specification
+	switch got := p.Get(prefix + ".ResourceType"); got {
+	case "":
+		return map[string]string{}, nil
+	case resourceType:
 		return p.tags(prefix + ".Tag")
+	default:
+		return nil, invalid("'%s' is not a valid taggable resource type for this operation.", got)
 	}
-	return map[string]string{}, nil
 }
 
 // subject is the resource a request is about, for the log of calls.

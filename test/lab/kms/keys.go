@@ -190,7 +190,8 @@ type keyInput struct {
 func (s *Server) describeKey(rq *request, in struct {
 	keyInput
 	GrantTokens []string
-}) (any, error) {
+},
+) (any, error) {
 	var c constraints
 	c.text("keyId", in.KeyID, 1, maxKeyID)
 	c.grantTokens(in.GrantTokens)

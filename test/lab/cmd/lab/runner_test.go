@@ -59,7 +59,7 @@ func runScripts(f executor) (code int, stdout, stderr string, err error) {
 // and what they print is not touched.
 func TestScriptsRunInOrder(t *testing.T) {
 	f := &fakeGuest{}
-	code, err, stdout, stderr := runScripts(f)
+	code, stdout, stderr, err := runScripts(f)
 	if code != 0 || err != nil {
 		t.Fatalf("exit %d, %v", code, err)
 	}
@@ -79,7 +79,7 @@ func TestScriptsRunInOrder(t *testing.T) {
 // journal is shown.
 func TestFirstFailureEndsTheRun(t *testing.T) {
 	f := &fakeGuest{answers: map[string]guest.Result{"two.sh": {Code: 42}}}
-	code, err, _, stderr := runScripts(f)
+	code, _, stderr, err := runScripts(f)
 	if code != 42 || err != nil || len(f.ran) != 2 || !strings.Contains(stderr, "the journal") {
 		t.Errorf("exit %d, %v, ran %q, stderr %q", code, err, f.ran, stderr)
 	}
@@ -88,7 +88,7 @@ func TestFirstFailureEndsTheRun(t *testing.T) {
 // A script that takes the machine down ends there, well.
 func TestRebootEndsTheScriptWell(t *testing.T) {
 	f := &fakeGuest{answers: map[string]guest.Result{"one.sh": {Down: true, Code: 137}}}
-	if code, err, _, _ := runScripts(f); code != 0 || err != nil || len(f.ran) != 3 {
+	if code, _, _, err := runScripts(f); code != 0 || err != nil || len(f.ran) != 3 {
 		t.Errorf("exit %d, %v, ran %q", code, err, f.ran)
 	}
 }
@@ -96,7 +96,7 @@ func TestRebootEndsTheScriptWell(t *testing.T) {
 // What a script leaves behind fails the run even when the script was content.
 func TestLeftoversFailTheRun(t *testing.T) {
 	f := &fakeGuest{left: guest.Result{Code: 1}}
-	if code, err, _, _ := runScripts(f); code != 1 || err != nil || len(f.ran) != 1 {
+	if code, _, _, err := runScripts(f); code != 1 || err != nil || len(f.ran) != 1 {
 		t.Errorf("exit %d, %v, ran %q", code, err, f.ran)
 	}
 }
@@ -104,7 +104,7 @@ func TestLeftoversFailTheRun(t *testing.T) {
 // A machine that is lost is an error of the lab, not a script's exit status.
 func TestLostMachine(t *testing.T) {
 	lost := errors.New("lost")
-	code, err, _, _ := runScripts(&fakeGuest{err: lost})
+	code, _, _, err := runScripts(&fakeGuest{err: lost})
 	if !errors.Is(err, lost) || report(code, err) != exitFailed {
 		t.Errorf("exit %d, %v", code, err)
 	}

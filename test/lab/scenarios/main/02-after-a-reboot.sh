@@ -15,9 +15,15 @@ log=/var/log/postgresql/postgresql-15-main.log
 ! grep -q 'not properly shut down' $log || die 'PostgreSQL found an unclean shutdown after a clean reboot'
 
 say 'rows are acknowledged, and the power fails meanwhile'
+# One session; a row is on record once the commit was answered and the record is on the disk.
 : >/root/acknowledged
-(for i in $(seq 1001 1000000); do
-	sql "insert into orders values ($i, 'late')" && echo "$i" >>/root/acknowledged && sync -d /root/acknowledged
-done) >/dev/null 2>&1 &
+coproc PSQL { exec runuser -u postgres -- psql -XAtq; }
+exec 3>&"${PSQL[1]}" 4<&"${PSQL[0]}" # a subshell inherits these, and not the coprocess's own
+(for i in $(seq 1001 100000); do
+	echo "insert into orders values ($i, 'late') returning id;" >&3
+	read -r id <&4
+	echo "$id" >>/root/acknowledged
+	sync -d /root/acknowledged
+done) &
 within 60 'twenty rows are acknowledged' bash -c '[ "$(wc -l </root/acknowledged)" -ge 20 ]'
 labctl host power-cut

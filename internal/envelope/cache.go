@@ -106,6 +106,7 @@ func (k *Keyring) heed(keyARN string, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.end(keyARN, evictedRevoked)
+	k.forgetFresh(keyARN)
 }
 
 // refuse has a revoked answer repeated for a while to who asks for this entry.
@@ -140,7 +141,11 @@ func (k *Keyring) end(keyARN, reason string) {
 	l.ended = true
 	delete(k.lines, keyARN)
 	k.evictIf(reason, func(e *entry) bool { return e.line == l })
-	maps.DeleteFunc(k.fresh, func(_ digest, f freshKey) bool { return f.line == l })
+}
+
+// forgetFresh has the next new volume under this CMK get a new data key.
+func (k *Keyring) forgetFresh(keyARN string) {
+	maps.DeleteFunc(k.fresh, func(_ digest, f freshKey) bool { return f.keyARN == keyARN })
 }
 
 // reset forgets everything but what has been counted.

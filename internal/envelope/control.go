@@ -30,7 +30,9 @@ func (k *Keyring) Configure(o Options) {
 
 // Purge forgets every data key under a CMK and every recent refusal, and
 // invalidates its proofs, also those whose Decrypt is still under way. Use it
-// when an operator asks for a fresh answer.
+// when an operator asks for a fresh answer. The wrapped form of a fresh data key
+// stays for the next new volume, which has it unwrapped anyway: operators who
+// init one volume after another would otherwise never share one.
 func (k *Keyring) Purge(keyARN string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -32,6 +32,7 @@ import (
 type Keyring struct {
 	kms     KMS
 	flights singleflight.Group // Decrypts under way, by entry
+	making  singleflight.Group // data keys being made, by Ref
 
 	mu       sync.Mutex
 	opts     Options

@@ -355,6 +355,42 @@ func TestFreshReuse(t *testing.T) {
 	}
 }
 
+// Volumes made at the same time, or one after another by an operator whose each
+// word purges, share one key; trying takes no share, and a failure gives it back.
+func TestFreshIsSharedByACrowd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ring, kms := bubbleRing(t, Options{MaxVolumesPerDataKey: 16})
+		kms.takes = time.Second
+		ref := testRef(t, testARN, "db")
+		var crowd sync.WaitGroup
+		for range 16 {
+			crowd.Go(func() {
+				if err := ring.TryFresh(t.Context(), ref); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		crowd.Wait()
+		kms.answer(testARN, &fault.Error{Class: fault.Unreachable, Reason: "network"})
+		ring.Purge(testARN)
+		if _, _, err := ring.Fresh(t.Context(), ref); err == nil {
+			t.Error("a key without a proof")
+		}
+		kms.answer(testARN, nil)
+		for range 16 {
+			ring.Purge(testARN)
+			p, _, err := ring.Fresh(t.Context(), ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Release()
+		}
+		if kms.generated != 1 {
+			t.Errorf("%d data keys made, want 1", kms.generated)
+		}
+	})
+}
+
 // Right after boot the clock reads next to nothing: a key that was only generated
 // must not look as if it had just been proved, nor one in doubt.
 func TestUnprovedIsNotYoung(t *testing.T) {

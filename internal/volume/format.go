@@ -55,24 +55,23 @@ func (w *worker) format(ctx context.Context, o observed) error {
 // cannot be used is told before the whole device is read, which can take hours;
 // for as long no key is held.
 func (w *worker) keyForBlank(ctx context.Context, o observed) (*envelope.Proof, []byte, error) {
-	trial, _, err := w.freshKey(ctx, o.spec)
-	if err != nil {
+	err := w.ports.Keyring.TryFresh(ctx, o.spec.keyRef())
+	if err = w.keyAnswered(ctx, o.spec, err); err != nil {
 		return nil, nil, err
 	}
-	trial.Release()
 	if err := w.checkBlank(ctx, o, ""); err != nil {
 		return nil, nil, err
 	}
-	return w.freshKey(ctx, o.spec)
+	p, wrapped, err := w.ports.Keyring.Fresh(ctx, o.spec.keyRef())
+	return p, wrapped, w.keyAnswered(ctx, o.spec, err)
 }
 
-func (w *worker) freshKey(ctx context.Context, s Spec) (*envelope.Proof, []byte, error) {
-	p, wrapped, err := w.ports.Keyring.Fresh(ctx, envelope.Ref{KeyARN: s.KeyARN, Context: s.Context})
-	if ctx.Err() != nil && err != nil {
-		return nil, nil, err
+// keyAnswered notes how a CMK fared; that the agent is stopping says nothing about it.
+func (w *worker) keyAnswered(ctx context.Context, s Spec, err error) error {
+	if err == nil || ctx.Err() == nil {
+		w.ports.Keys.Record(s.KeyARN, fault.ClassOf(err))
 	}
-	w.ports.Keys.Record(s.KeyARN, fault.ClassOf(err))
-	return p, wrapped, err
+	return err
 }
 
 func (w *worker) buildHeader(ctx context.Context, o observed, proof *envelope.Proof, wrapped []byte) (uuid string, err error) {

@@ -123,7 +123,7 @@ func (o observed) acceptable(t envelope.Token) error {
 // who wants to know how the CMK fared.
 func (w *worker) prove(ctx context.Context, s Spec, t envelope.Token) (*envelope.Proof, error) {
 	started := time.Now()
-	p, err := w.ports.Keyring.Prove(ctx, envelope.Ref{KeyARN: s.KeyARN, Context: s.Context}, t.WrappedKey)
+	p, err := w.ports.Keyring.Prove(ctx, s.keyRef(), t.WrappedKey)
 	if ctx.Err() != nil && err != nil {
 		return nil, err
 	}

@@ -38,3 +38,6 @@ func (s Spec) Mapping() string { return MappingPrefix + s.Name }
 // Pending is the device-mapper name it has until its live table has been checked.
 // The dot cannot occur in a volume's name, so it never meets a published mapping.
 func (s Spec) Pending() string { return MappingPrefix + s.Name + ".pending" }
+
+// keyRef is the CMK and the context under which the volume's data key is wrapped.
+func (s Spec) keyRef() envelope.Ref { return envelope.Ref{KeyARN: s.KeyARN, Context: s.Context} }

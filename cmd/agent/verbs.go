@@ -32,9 +32,18 @@ leaves the kernel. It holds over restarts and reboots, until unlock or reattach.
 }
 
 func (c *cli) reattachCommand() *cobra.Command {
-	return c.wishCommand(volume.VerbReattach, "Open a volume anew from any state, Quarantined too",
+	verb := volume.VerbReattach
+	cmd := c.wishCommandOf(&verb, "Open a volume anew from any state, Quarantined too",
 		`Close whatever is open and bring the volume to Mounted from the beginning, with a
-fresh proof of its key. Does nothing to a volume that is mounted and sound.`)
+fresh proof of its key. Does nothing to a volume that is mounted and sound.
+
+A header of an older generation than this host has seen is refused, because it may
+bring back a key that was replaced. Root accepts one with --accept-older-header.`)
+	cmd.Flags().BoolFunc("accept-older-header", "take the header that is there, though it is older than one seen here; root", func(string) error {
+		verb = volume.VerbAcceptHeader
+		return nil
+	})
+	return cmd
 }
 
 func (c *cli) releaseCommand() *cobra.Command {
@@ -45,12 +54,17 @@ until unlock or reattach.`)
 
 // wishCommand is a verb that records a wish, and may wait for it.
 func (c *cli) wishCommand(verb volume.Verb, short, long string) *cobra.Command {
+	return c.wishCommandOf(&verb, short, long)
+}
+
+// wishCommandOf is one whose flags may yet choose another verb.
+func (c *cli) wishCommandOf(verb *volume.Verb, short, long string) *cobra.Command {
 	var w waiting
 	cmd := &cobra.Command{
-		Use: string(verb) + " NAME", Short: short, Long: long,
+		Use: string(*verb) + " NAME", Short: short, Long: long,
 		Args: oneVolume, ValidArgsFunction: c.volumeNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.wish(cmd.Context(), args[0], verb, w)
+			return c.wish(cmd.Context(), args[0], *verb, w)
 		},
 	}
 	cmd.Flags().Var(&w, waitFlag, "wait until it has come true, or cannot; with =D no longer than that")
@@ -123,7 +137,7 @@ func verbTitle(v volume.Verb) string {
 		return volume.StepOpen.Title()
 	case volume.VerbLock:
 		return volume.StepClose.Title()
-	case volume.VerbReattach:
+	case volume.VerbReattach, volume.VerbAcceptHeader:
 		return volume.StepAttach.Title()
 	case volume.VerbRelease:
 		return volume.StepDetach.Title()

@@ -44,6 +44,7 @@ func routes() []route {
 		wishRoute(volume.VerbLock, Operate),
 		wishRoute(volume.VerbReattach, Operate),
 		wishRoute(volume.VerbRelease, Operate),
+		wishRoute(volume.VerbAcceptHeader, Destroy),
 	)
 }
 

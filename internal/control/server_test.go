@@ -95,6 +95,8 @@ func TestPermissionTable(t *testing.T) {
 		"POST /v1/cache/flush":             control.Operate,
 		"POST /v1/reload":                  control.Operate,
 		"POST /v1/volumes/orders/init":     control.Destroy,
+
+		"POST /v1/volumes/orders/accept-header": control.Destroy,
 	}
 	for _, verb := range control.Verbs() {
 		path := map[string]string{"cache-flush": "/v1/cache/flush", "reload": "/v1/reload"}[verb]
@@ -211,7 +213,7 @@ func TestRefusals(t *testing.T) {
 func TestVerbs(t *testing.T) {
 	agent := agentWith(orders())
 	socket := controltest.Serve(t, control.Options{Agent: agent, Permit: as(control.Destroy), Log: discard()})
-	verbs := []string{"init", "unlock", "lock", "reattach", "release"}
+	verbs := []string{"init", "unlock", "lock", "reattach", "release", "accept-header"}
 	for _, verb := range verbs {
 		status, _, text := raw(t, socket, "POST", "/v1/volumes/orders/"+verb, "{}", map[string]string{"Content-Type": "application/json"})
 		if status != http.StatusAccepted {

@@ -31,6 +31,9 @@ const (
 func (w *worker) open(ctx context.Context, o observed) error {
 	ctx, cancel := context.WithTimeout(ctx, openLimit+mkfsLimit)
 	defer cancel()
+	if stopping, err := w.ports.Mounts.Stopping(ctx); err != nil || stopping {
+		return stoppingError(err)
+	}
 	h, err := w.freeze(ctx, o)
 	if err != nil {
 		return err
@@ -46,7 +49,7 @@ func (w *worker) open(ctx context.Context, o observed) error {
 	}
 	proof, err = w.openWith(ctx, o, h, c, proof)
 	if err != nil {
-		w.closePending(ctx, o)
+		w.closeNow(ctx, o.spec.Pending())
 		return err
 	}
 	w.dropProof()
@@ -64,7 +67,7 @@ func (w *worker) freeze(ctx context.Context, o observed) (*Header, error) {
 		return nil, w.rejected(o, &fault.Error{
 			Class: fault.Integrity, Reason: "uuid",
 			Cause: fmt.Sprintf("The header of %s has another UUID than the one this host recorded.", o.volumeID),
-			Hint:  "If the volume was replaced on purpose, move its claim away from /var/lib/volseal/claims and run: volseal reattach " + o.spec.Name,
+			Hint:  "If the volume was replaced on purpose: stop volseal.service, move " + o.spec.Name + ".json away from /var/lib/volseal/claims, start it again.",
 		})
 	}
 	return h, nil
@@ -107,16 +110,25 @@ func (w *worker) choose(o observed, h *Header) (Candidate, error) {
 func (o observed) acceptable(t envelope.Token) error {
 	switch {
 	case t.KeyARN != o.spec.KeyARN:
-		return integrity("token-key", "The header's data key is wrapped under another CMK than the configured one.",
-			"If key_arn was edited, put the old ARN back: a CMK is changed by a rotation, not by the configuration alone. Otherwise treat the volume as tampered with.")
+		return o.unlike("token-key", "The header's data key is wrapped under another CMK than the configured one.",
+			"If key_arn was edited, put the old ARN back and reload: a CMK is not changed by the configuration alone. Otherwise treat the volume as tampered with.")
 	case !t.EncryptionContext.Equal(o.spec.Context):
-		return integrity("token-context", "The header belongs to another database or encryption context than the configured one.",
-			"Check database and encryption_context of this volume. If they are right, the volume is not this database's.")
+		return o.unlike("token-context", "The header belongs to another database or encryption context than the configured one.",
+			"If database or encryption_context was edited, put the old values back and reload. Otherwise the volume is not this database's.")
 	case t.Generation < o.claim.Generation:
 		return integrity("token-generation", fmt.Sprintf("The header is of generation %d; this host has seen generation %d.", t.Generation, o.claim.Generation),
-			"An older header was put back. If that was you, move the claim away from /var/lib/volseal/claims and run: volseal reattach "+o.spec.Name)
+			"An older header was put back. If that was you, stop the agent, move the claim away from /var/lib/volseal/claims, and start it.")
 	}
 	return nil
+}
+
+// unlike blames the configuration where it was edited since the volume was last
+// open, and else the header.
+func (o observed) unlike(reason, cause, hint string) error {
+	if o.claim.Binding != "" && o.claim.Binding != o.spec.Binding() {
+		return misconfigured(reason, cause, hint)
+	}
+	return integrity(reason, cause, hint)
 }
 
 // prove obtains the data key together with a live proof, and tells everybody
@@ -127,7 +139,7 @@ func (w *worker) prove(ctx context.Context, s Spec, t envelope.Token) (*envelope
 	if ctx.Err() != nil && err != nil {
 		return nil, err
 	}
-	w.ports.Keys.Record(s.KeyARN, fault.ClassOf(err))
+	w.ports.Keys.Record(s.KeyARN, err)
 	if err != nil {
 		w.ports.Recorder.DecryptFailed(s.Name, fault.ClassOf(err))
 		return nil, err
@@ -142,12 +154,12 @@ func (w *worker) prove(ctx context.Context, s Spec, t envelope.Token) (*envelope
 // mount. On an error both are released.
 func (w *worker) openWith(ctx context.Context, o observed, h *Header, c Candidate, proof *envelope.Proof) (*envelope.Proof, error) {
 	err := w.openPending(ctx, o, h, c, proof)
+	if err == nil {
+		err = w.claimReady(o, h, c)
+	}
 	if err == nil && !w.ports.Keyring.Valid(proof) {
 		proof.Release()
 		proof, err = w.prove(ctx, o.spec, c.Token)
-	}
-	if err == nil {
-		err = w.claimReady(o, h, c)
 	}
 	if err == nil {
 		err = w.ports.Crypt.Publish(ctx, o.spec.Pending(), o.spec.Mapping())
@@ -175,6 +187,9 @@ func (w *worker) openPending(ctx context.Context, o observed, h *Header, c Candi
 	if o.claim.Stage != StageFilesystem {
 		return nil
 	}
+	if o.claim.VolumeID != o.volumeID {
+		return unfinishedElsewhere()
+	}
 	return w.ports.Formatter.MakeFilesystem(ctx, o.spec.Pending(), o.spec.Filesystem)
 }
 
@@ -182,7 +197,7 @@ func (w *worker) openPending(ctx context.Context, o observed, h *Header, c Candi
 // volume may hold data.
 func (w *worker) claimReady(o observed, h *Header, c Candidate) error {
 	return w.update(func(cl *Claim) {
-		cl.VolumeID, cl.LUKSUUID = o.volumeID, h.UUID
+		cl.VolumeID, cl.LUKSUUID, cl.Binding = o.volumeID, h.UUID, o.spec.Binding()
 		cl.Generation, cl.Stage = c.Token.Generation, StageReady
 	})
 }
@@ -196,20 +211,35 @@ func (w *worker) mount(ctx context.Context, o observed) error {
 	if err == nil {
 		return nil
 	}
-	// Busy means that a mount is under way after all; the next pass will see it.
-	if cerr := w.closeAll(ctx, o); cerr != nil && fault.ReasonOf(cerr) != "busy" {
-		w.log.Error("mapping stays open after a failed mount", "error", cerr)
-	}
+	w.dropProof()
+	w.closeNow(ctx, o.spec.Mapping())
 	return err
 }
 
-// closePending takes back a half-finished opening, even when the agent is
-// being stopped. If it fails, the next pass finds the mapping and tries again.
-func (w *worker) closePending(ctx context.Context, o observed) {
+// unmountLimit is for a database that takes its time to stop. Stopping again is harmless.
+const unmountLimit = 10 * time.Minute
+
+func (w *worker) unmount(ctx context.Context, o observed) error {
+	ctx, cancel := context.WithTimeout(ctx, unmountLimit)
+	defer cancel()
+	return w.ports.Mounts.Stop(ctx, o.spec.Mountpoint)
+}
+
+func stoppingError(err error) error {
+	return &fault.Error{
+		Class: fault.Unknown, Reason: "host-stopping",
+		Cause: "The host is shutting down, or systemd does not say; nothing is opened.",
+		Hint:  "After the boot the volume is opened as usual.", Err: err,
+	}
+}
+
+// closeNow takes back an opening, even when the agent is being stopped. Busy
+// means that it is mounted after all; the next pass, or agent, will see it.
+func (w *worker) closeNow(ctx context.Context, mapping string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openLimit)
 	defer cancel()
-	if err := w.ports.Crypt.Close(ctx, o.spec.Pending()); err != nil {
-		w.log.Error("pending mapping stays open", "error", err)
+	if err := w.ports.Crypt.Close(ctx, mapping); err != nil && fault.ReasonOf(err) != "busy" {
+		w.log.Error("mapping stays open", "mapping", mapping, "error", err)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -21,6 +23,10 @@ const (
 	VerbLock     Verb = "lock"     // to Sealed, and stay there
 	VerbReattach Verb = "reattach" // from any state to Mounted, by a way that begins anew
 	VerbRelease  Verb = "release"  // to Detached, and stay there
+
+	// VerbAcceptHeader is reattach by one who put an older header back and knows
+	// what that brings back: keys that a rotation had replaced.
+	VerbAcceptHeader Verb = "accept-header"
 )
 
 // Reconciler runs one worker a volume. Its methods may be called from anywhere.
@@ -33,16 +39,19 @@ type Reconciler struct {
 	wg       sync.WaitGroup
 	revision uint64
 	changed  chan struct{}
+	leaving  map[string]<-chan struct{} // volumes that left the configuration, until their worker has ended
 }
 
 type running struct {
 	*worker
-	stop context.CancelFunc
+	stop  context.CancelFunc
+	ended chan struct{}   // closed when its goroutine has ended
+	after <-chan struct{} // a predecessor of the same name, to be waited for; may be nil
 }
 
 // NewReconciler has no volumes until Apply.
 func NewReconciler(p Ports) *Reconciler {
-	return &Reconciler{ports: p, workers: map[string]*running{}, changed: make(chan struct{})}
+	return &Reconciler{ports: p, workers: map[string]*running{}, leaving: map[string]<-chan struct{}{}, changed: make(chan struct{})}
 }
 
 // Run works until ctx ends, and returns when every worker has stopped. All
@@ -65,7 +74,13 @@ func (r *Reconciler) start(w *running) {
 	}
 	ctx, stop := context.WithCancel(r.ctx)
 	w.stop = stop
-	r.wg.Go(func() { w.run(ctx) })
+	r.wg.Go(func() {
+		defer close(w.ended)
+		if w.after != nil {
+			<-w.after // it stops at the end of its step
+		}
+		w.run(ctx)
+	})
 }
 
 // Apply takes a configuration into use. Volumes that left it are no longer
@@ -75,6 +90,7 @@ func (r *Reconciler) Apply(specs []Spec, probe time.Duration) {
 	defer r.mu.Unlock()
 	wanted := map[string]bool{}
 	var arns []string
+	var added []*running
 	for _, s := range specs {
 		wanted[s.Name] = true
 		arns = append(arns, s.KeyARN)
@@ -82,30 +98,53 @@ func (r *Reconciler) Apply(specs []Spec, probe time.Duration) {
 			w.configure(s, probe)
 			continue
 		}
-		w := &running{worker: newWorker(s, probe, r.ports, r.tell)}
+		w := &running{worker: newWorker(s, probe, r.ports, r.tell), ended: make(chan struct{}), after: r.leaving[s.Name]}
 		r.workers[s.Name] = w
-		r.start(w)
+		added = append(added, w)
 	}
 	for name, w := range r.workers {
 		if !wanted[name] {
 			r.ports.Log.Warn("volume left the configuration; it stays as it is", "volume", name)
 			if w.stop != nil {
 				w.stop()
+				r.leaving[name] = w.ended
 			}
 			delete(r.workers, name)
 		}
+	}
+	r.tellRivals()
+	for _, w := range added {
+		r.start(w)
 	}
 	r.ports.Keys.Keep(arns)
 	r.bump()
 }
 
+// tellRivals finds volumes that name the same EBS volume, one of them through its
+// claim: configuration alone cannot see that. The later name is refused. It is
+// called with r.mu held.
+func (r *Reconciler) tellRivals() {
+	first := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(r.workers)) {
+		w := r.workers[name]
+		w.mu.Lock()
+		id := w.spec.VolumeID
+		if id == "" {
+			id = w.claim.VolumeID
+		}
+		w.rival = first[id]
+		w.mu.Unlock()
+		if id != "" && first[id] == "" {
+			first[id] = name
+		}
+	}
+}
+
 // KeysThatWorked are the CMKs of volumes that were initialised: should KMS say
 // that it knows no such key, it is gone, and was not just mistyped.
 func (r *Reconciler) KeysThatWorked() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	var arns []string
-	for _, w := range r.workers {
+	for _, w := range r.all() {
 		w.mu.Lock()
 		if w.claim.Stage != StageNone {
 			arns = append(arns, w.spec.KeyARN)
@@ -115,23 +154,23 @@ func (r *Reconciler) KeysThatWorked() []string {
 	return arns
 }
 
-// Wake rings every worker: something on the host changed, and each looks for itself.
-func (r *Reconciler) Wake() {
+// all is the workers of this moment.
+func (r *Reconciler) all() []*running {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, w := range r.workers {
+	return slices.Collect(maps.Values(r.workers))
+}
+
+// Wake rings every worker: something on the host changed, and each looks for itself.
+func (r *Reconciler) Wake() {
+	for _, w := range r.all() {
 		w.ring()
 	}
 }
 
 // Snapshot is the status of everything, in order of names.
 func (r *Reconciler) Snapshot() Snapshot {
-	r.mu.Lock()
-	workers := make([]*running, 0, len(r.workers))
-	for _, w := range r.workers {
-		workers = append(workers, w)
-	}
-	r.mu.Unlock()
+	workers := r.all()
 	s := Snapshot{Volumes: make([]Status, 0, len(workers)), Keys: r.ports.Keys.List()}
 	for _, w := range workers {
 		s.Volumes = append(s.Volumes, w.snapshot())
@@ -207,30 +246,45 @@ func (w *worker) snapshot() Status {
 	return w.status
 }
 
-// do checks that the verb fits and records it.
-func (w *worker) do(verb Verb) (uint64, error) {
+// do checks that the verb fits and records it: durably, and in one moment with
+// what the next pass is to know of it.
+func (w *worker) do(verb Verb) (seq uint64, err error) {
+	w.saving.Lock()
+	defer w.saving.Unlock()
+	if verb == VerbReattach {
+		w.reread()
+	}
 	if err := w.fits(verb); err != nil {
 		return 0, err
 	}
-	err := w.update(func(c *Claim) {
+	change := func(c *Claim) {
 		c.Wish = wishOf(verb)
 		if verb == VerbReattach {
 			c.Quarantine = nil
 		}
-	})
-	if err != nil {
-		return 0, err
 	}
+	err = w.updateAnd(change, func() {
+		if w.callOff != nil {
+			w.callOff()
+		}
+		w.notes = notes{fresh: true, verb: true, rebuild: verb == VerbReattach, init: verb == VerbInit}
+		w.status.WishSeq++
+		w.status.Wish = wishOf(verb)
+		seq = w.status.WishSeq
+	})
+	if err == nil {
+		w.log.Info("wish recorded", "verb", string(verb))
+	}
+	return seq, err
+}
+
+// reread takes up what an operator did to the claim's file; to move it away is
+// how a replaced volume is accepted.
+func (w *worker) reread() {
+	claim, err := w.ports.Claims.Load(w.spec.Name) // a name never changes
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.callOff != nil {
-		w.callOff()
-	}
-	w.notes = notes{fresh: true, verb: true, rebuild: verb == VerbReattach, init: verb == VerbInit}
-	w.status.WishSeq++
-	w.status.Wish = wishOf(verb)
-	w.log.Info("wish recorded", "verb", string(verb))
-	return w.status.WishSeq, nil
+	w.claim, w.claimErr = claim, err
 }
 
 func wishOf(verb Verb) Wish {

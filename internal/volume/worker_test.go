@@ -86,6 +86,50 @@ func TestIntegrityQuarantinesUntilReattach(t *testing.T) {
 	})
 }
 
+// An older header brings back keys that a rotation replaced. It opens only by
+// the one word that says so, and that word holds once.
+func TestOlderHeaderNeedsItsOwnWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := formatted(t, dir)
+		claims, err := NewClaims(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := func(generation int) {
+			c, err := claims.Load("orders")
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Generation = generation
+			if err := claims.Save(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		seen(2)
+		before := w.kms.count()
+		h := startHost(t, w, dir)
+		refused := func(s Status) bool { return s.Phase == Quarantined && s.Reason == "token-generation" }
+		h.await("Quarantined", refused)
+		h.do(VerbReattach)
+		h.await("Quarantined again", func(s Status) bool { return refused(s) && s.Answered == 1 })
+		if n := w.kms.count() - before; n != 0 {
+			t.Errorf("KMS was asked about an older header: %d Decrypts", n)
+		}
+		h.do(VerbAcceptHeader)
+		s := h.await("Mounted", func(s Status) bool { return s.Phase == Mounted })
+		if s.Generation != 1 {
+			t.Errorf("generation %d is remembered, want that of the header", s.Generation)
+		}
+		h.stop()
+		w.set(func() { w.mounted, w.mapped = false, false })
+		seen(2)
+		h = startHost(t, w, dir)
+		defer h.stop()
+		h.await("Quarantined the next time", refused)
+	})
+}
+
 // A restarted or upgraded agent must not disturb a database.
 func TestAdoptsWhatIsMounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

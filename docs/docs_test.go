@@ -209,6 +209,26 @@ func TestNamedTestsExist(t *testing.T) {
 	for test, page := range named {
 		t.Errorf("%s: there is no %s", page, test)
 	}
+	for _, page := range pages(t) {
+		for _, scenario := range matches(read(t, page), "`(test/lab/scenarios/\\S+\\.sh)`") {
+			if _, err := os.Stat(filepath.Join("..", scenario)); err != nil {
+				t.Errorf("%s: there is no %s", page, scenario)
+			}
+		}
+	}
+}
+
+// TestEveryClaimHasAWitness protects the threat model from becoming a wish list.
+func TestEveryClaimHasAWitness(t *testing.T) {
+	rows := regexp.MustCompile(`(?m)^\| ([^|]+) \| ([^|]+) \|$`).FindAllStringSubmatch(read(t, "threat-model.md"), -1)
+	if len(rows) < 30 {
+		t.Fatalf("only %d rows", len(rows))
+	}
+	for _, row := range rows {
+		if row[1] != "claim" && row[1] != "---" && !regexp.MustCompile("`(Test|Fuzz|test/lab/scenarios/)").MatchString(row[2]) {
+			t.Errorf("no witness for: %s", row[1])
+		}
+	}
 }
 
 // pages are those that are written by hand for people.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strconv"
 	"sync"
 	"time"
 
@@ -46,6 +47,8 @@ type connector struct {
 	mu     sync.Mutex
 	cfg    config.Config
 	made   *connection // under cfg; nil until somebody needed it
+	// generation counts the configurations, so that none is overtaken by an older one.
+	generation int
 }
 
 // configure takes settings into use from the next call on.
@@ -53,24 +56,25 @@ func (c *connector) configure(cfg config.Config) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.cfg, c.made = cfg, nil
+	c.generation++
 }
 
-func (c *connector) settings() (config.Config, *connection) {
+func (c *connector) settings() (config.Config, *connection, int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.cfg, c.made
+	return c.cfg, c.made, c.generation
 }
 
 func (c *connector) connect(ctx context.Context) (*connection, error) {
-	cfg, made := c.settings()
+	cfg, made, generation := c.settings()
 	if made != nil {
 		return made, nil
 	}
 	// One attempt serves every volume that waits; none is cut short by another's limit.
-	answer := c.flight.DoChan(cfg.Region+" "+cfg.InstanceID, func() (any, error) {
+	answer := c.flight.DoChan(strconv.Itoa(generation), func() (any, error) {
 		fctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectLimit)
 		defer cancel()
-		return c.dial(fctx, cfg)
+		return c.dial(fctx, cfg, generation)
 	})
 	select {
 	case <-ctx.Done():
@@ -83,7 +87,7 @@ func (c *connector) connect(ctx context.Context) (*connection, error) {
 	}
 }
 
-func (c *connector) dial(ctx context.Context, cfg config.Config) (*connection, error) {
+func (c *connector) dial(ctx context.Context, cfg config.Config, generation int) (*connection, error) {
 	sdk, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(httpClient()))
 	if err != nil {
 		return nil, &fault.Error{
@@ -101,10 +105,10 @@ func (c *connector) dial(ctx context.Context, cfg config.Config) (*connection, e
 		instance = firstOf(instance, doc.InstanceID)
 		sdk.Region = firstOf(sdk.Region, doc.Region)
 	}
-	return c.make(sdk, instance, cfg)
+	return c.make(sdk, instance, cfg, generation)
 }
 
-func (c *connector) make(sdk aws.Config, instance string, cfg config.Config) (*connection, error) {
+func (c *connector) make(sdk aws.Config, instance string, cfg config.Config, generation int) (*connection, error) {
 	cloud, err := ebs.New(sdk, ebs.Options{InstanceID: instance, Timeout: cfg.KMS.Timeout, Observe: c.metrics.EC2Request})
 	if err != nil {
 		return nil, fmt.Errorf("connect to AWS: %w", err)
@@ -116,7 +120,9 @@ func (c *connector) make(sdk aws.Config, instance string, cfg config.Config) (*c
 	made := &connection{region: sdk.Region, cloud: cloud, kms: client}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.made = made
+	if generation == c.generation { // else a reload came in between, and this serves its callers only
+		c.made = made
+	}
 	return made, nil
 }
 

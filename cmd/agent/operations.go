@@ -68,10 +68,11 @@ func (a *agent) Reload(ctx context.Context) error {
 		a.log.Error("reload refused; the old configuration stays", "error", err)
 		return invalidConfig(err)
 	}
-	a.use(cfg)
+	// Units first: no worker may start a mount unit of the old configuration.
 	if err := a.mounts.Sync(ctx, cfg.Volumes); err != nil {
 		a.log.Error("mount units are not up to date", "error", err)
 	}
+	a.use(cfg)
 	a.log.Info("configuration reloaded", "volumes", len(cfg.Volumes))
 	return nil
 }

@@ -15,17 +15,18 @@ import (
 type canary struct {
 	due    time.Time
 	token  *envelope.Token // of the header on the disk; nil until read
+	bound  string          // the binding under which it was accepted
 	proved bool            // the last probe succeeded
 }
 
 // checkCanary probes when it is due. An error says what would keep the volume
 // from mounting after a reboot; the mount itself is never touched.
 func (w *worker) checkCanary(ctx context.Context, o observed) error {
-	if time.Now().Before(w.canary.due) && w.canary.proved {
+	if time.Now().Before(w.canary.due) && w.canary.proved && w.canary.bound == o.spec.Binding() {
 		return nil
 	}
 	w.canary.proved = false
-	if w.canary.token == nil {
+	if w.canary.token == nil || w.canary.bound != o.spec.Binding() {
 		if err := w.readToken(ctx, o); err != nil {
 			return err
 		}
@@ -50,8 +51,8 @@ func (w *worker) readToken(ctx context.Context, o observed) error {
 	if err != nil {
 		return w.rejected(o, err)
 	}
-	w.canary.token = &c.Token
-	return nil
+	w.canary.token, w.canary.bound = &c.Token, o.spec.Binding()
+	return w.claimReady(o, h, c) // adopts what was mounted without a claim
 }
 
 // probeInterval is jittered by a tenth, so that a fleet does not probe in step.

@@ -37,6 +37,7 @@ type Claim struct {
 	VolumeID   string      `json:"volume_id"`
 	LUKSUUID   string      `json:"luks_uuid"`
 	Generation int         `json:"generation"` // of the newest token opened or written here
+	Binding    string      `json:"binding"`    // CMK and context it was last opened under, hashed; see Spec.Binding
 	Stage      Stage       `json:"stage"`
 	Wish       Wish        `json:"wish"`       // the operator's standing word
 	Quarantine *Quarantine `json:"quarantine"` // nil if sound
@@ -76,6 +77,17 @@ func (c *Claims) path(name string) string {
 // HeaderImage is where init keeps the header it intends for the volume.
 func (c *Claims) HeaderImage(name string) string {
 	return filepath.Join(c.dir, "headers", name+".img")
+}
+
+// SetAside renames the header image of a volume of this name, if there is one:
+// it may be the only copy of the header of a volume that was here before.
+func (c *Claims) SetAside(name string) error {
+	old := filepath.Join(c.dir, "headers", fmt.Sprintf("%s.%d.img", name, time.Now().UnixNano()))
+	err := os.Rename(c.HeaderImage(name), old)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // Load returns the claim, or a fresh one wishing Mounted if there is none. A

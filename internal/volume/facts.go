@@ -84,6 +84,7 @@ type Facts struct {
 	Stage       Stage
 	Cloud       CloudState
 	Device      bool
+	Held        bool // something holds the device that is not our mapping
 	Header      HeaderState
 	Pending     bool // a mapping under the pending name: an opening that was cut short
 	Mapping     MappingState

@@ -54,9 +54,9 @@ func (w *worker) fail(o observed, step Step, err error) {
 		w.ports.Recorder.MountRefused(o.spec.Name, class)
 	}
 	if class == fault.Integrity {
-		w.quarantine(err)
+		w.quarantine(err, o.seq)
 	}
-	if !class.WaitingHelps() {
+	if _, conflict := asConflict(err); conflict || !class.WaitingHelps() {
 		w.init = false // spent: what refused it must be looked at before anything is formatted
 	}
 }
@@ -96,13 +96,21 @@ func detail(err error) string {
 	return ""
 }
 
-func (w *worker) quarantine(err error) {
-	q := &Quarantine{Step: w.failing.title, Reason: fault.ReasonOf(err), Cause: err.Error(), Hint: fault.HintOf(err), Since: time.Now().UTC()}
+// quarantine is durable. It yields to an operator who has spoken since the pass
+// began: what that pass saw is not news about the new wish.
+func (w *worker) quarantine(err error, seq uint64) {
+	q := &Quarantine{
+		Step: w.failing.title, Reason: fault.ReasonOf(err), Cause: err.Error(), Hint: fault.HintOf(err), Since: time.Now().UTC(),
+	}
+	set := false
 	uerr := w.update(func(c *Claim) {
-		if c.Quarantine == nil {
-			c.Quarantine = q
+		if c.Quarantine == nil && w.status.WishSeq == seq {
+			c.Quarantine, set = q, true
 		}
 	})
+	if !set {
+		return
+	}
 	if uerr != nil {
 		w.log.Error("quarantine is not durable", "error", uerr)
 		w.mu.Lock()
@@ -112,21 +120,32 @@ func (w *worker) quarantine(err error) {
 	w.log.Error("volume quarantined", "reason", q.Reason, "cause", q.Cause, "hint", q.Hint)
 }
 
-// update changes the claim durably, or not at all.
+// update changes the claim durably, or not at all. change runs under w.mu.
 func (w *worker) update(change func(*Claim)) error {
+	w.saving.Lock()
+	defer w.saving.Unlock()
+	return w.updateAnd(change, func() {})
+}
+
+// updateAnd also does, in the same moment in which the new claim is seen, what
+// belongs to it. The caller holds w.saving.
+func (w *worker) updateAnd(change func(*Claim), also func()) error {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.claimErr != nil {
-		return w.claimErr
+	c, err := w.claim, w.claimErr
+	if err == nil {
+		change(&c)
 	}
-	c := w.claim
-	change(&c)
-	if c == w.claim {
-		return nil
+	same := c == w.claim
+	w.mu.Unlock()
+	if err == nil && !same {
+		err = w.ports.Claims.Save(c)
 	}
-	if err := w.ports.Claims.Save(c); err != nil {
+	if err != nil {
 		return err
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.claim = c
+	also()
 	return nil
 }

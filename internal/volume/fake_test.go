@@ -40,6 +40,10 @@ type world struct {
 	mapped    bool
 	uuid      string // of the mapping
 	mounted   bool
+	held      bool // by somebody else
+	stopping  bool
+	asked     time.Time
+	lag       time.Duration // until EC2 shows what it was asked
 	mountErr  error
 	kms       fakeKMS
 	calls     []string
@@ -98,6 +102,9 @@ func (w *world) set(f func()) {
 func (w *world) Volume(_ context.Context, id string) (CloudVolume, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.asked.IsZero() && time.Since(w.asked) < w.lag {
+		return CloudVolume{ID: id, State: "available", Encrypted: true}, nil
+	}
 	v := CloudVolume{ID: id, State: "available", Encrypted: !w.unencrypted}
 	switch {
 	case w.elsewhere:
@@ -109,7 +116,7 @@ func (w *world) Volume(_ context.Context, id string) (CloudVolume, error) {
 }
 
 func (w *world) Attach(context.Context, string) error {
-	return w.change("attach", func() { w.attached = true })
+	return w.change("attach", func() { w.attached, w.asked = true, time.Now() })
 }
 
 func (w *world) Detach(context.Context, string) error {
@@ -119,7 +126,7 @@ func (w *world) Detach(context.Context, string) error {
 func (w *world) Find(context.Context, string) (Device, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.attached {
+	if !w.attached || time.Since(w.asked) < w.lag {
 		return Device{}, ErrNoDevice
 	}
 	return Device{Path: "/dev/nvme1n1", Major: 259, Minor: 1, Bytes: 1 << 30}, nil
@@ -218,6 +225,12 @@ func (w *world) MakeFilesystem(_ context.Context, _, fs string) error {
 	return w.change("mkfs", func() { w.fs, w.data = fs, "" })
 }
 
+func (w *world) InUse(context.Context, Device) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.held || w.mapped || w.pending, nil
+}
+
 // mounts has the names that clash with the other ports.
 type mounts struct{ w *world }
 
@@ -225,6 +238,12 @@ func (m mounts) Find(_ context.Context, mp Mapping, _ string) (MountFact, error)
 	m.w.mu.Lock()
 	defer m.w.mu.Unlock()
 	return MountFact{Mounted: m.w.mounted && mp.Present}, nil
+}
+
+func (m mounts) Stopping(context.Context) (bool, error) {
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	return m.w.stopping, nil
 }
 
 func (m mounts) Start(context.Context, string) error {

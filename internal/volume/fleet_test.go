@@ -80,6 +80,10 @@ func (f *fleet) Freeze(ctx context.Context, d Device, name string) (*Header, err
 }
 func (f *fleet) Discard(*Header) {}
 
+func (f *fleet) InUse(ctx context.Context, d Device) (bool, error) {
+	return f.byDevice(d).InUse(ctx, d)
+}
+
 func (f *fleet) Mapping(ctx context.Context, name string) (Mapping, error) {
 	w, own := f.byMapping(name)
 	m, err := w.Mapping(ctx, own)
@@ -126,6 +130,8 @@ type fleetMounts struct{ *fleet }
 func (f fleetMounts) Find(ctx context.Context, m Mapping, path string) (MountFact, error) {
 	return f.byMount(path).Find(ctx, m, path)
 }
+func (f fleetMounts) Stopping(context.Context) (bool, error) { return false, nil }
+
 func (f fleetMounts) Start(ctx context.Context, path string) error {
 	return f.byMount(path).Start(ctx, path)
 }

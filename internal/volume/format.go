@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/volseal/volseal/internal/envelope"
-	"github.com/volseal/volseal/internal/fault"
 )
 
 // blankCheckLimit bounds the reading of a whole device: 16 TiB at the lowest
@@ -69,7 +68,7 @@ func (w *worker) keyForBlank(ctx context.Context, o observed) (*envelope.Proof, 
 // keyAnswered notes how a CMK fared; that the agent is stopping says nothing about it.
 func (w *worker) keyAnswered(ctx context.Context, s Spec, err error) error {
 	if err == nil || ctx.Err() == nil {
-		w.ports.Keys.Record(s.KeyARN, fault.ClassOf(err))
+		w.ports.Keys.Record(s.KeyARN, err)
 	}
 	return err
 }
@@ -90,6 +89,9 @@ func (w *worker) buildHeader(ctx context.Context, o observed, proof *envelope.Pr
 		}
 		return t, t.Seal(mac, meaning)
 	}
+	if err := w.ports.Claims.SetAside(o.spec.Name); err != nil {
+		return "", fmt.Errorf("set an older header image aside: %w", err)
+	}
 	uuid = newUUID()
 	return uuid, w.ports.Formatter.BuildHeader(ctx, w.ports.Claims.HeaderImage(o.spec.Name), uuid, o.device, passphrase, seal)
 }
@@ -97,13 +99,17 @@ func (w *worker) buildHeader(ctx context.Context, o observed, proof *envelope.Pr
 // writeHeader takes up an init that was cut short.
 func (w *worker) writeHeader(ctx context.Context, o observed) error {
 	if o.claim.VolumeID != o.volumeID {
-		return integrity("claim-volume", "An unfinished init was for another volume than the configured one.",
-			"Put the old volume_id back, or move the claim away from /var/lib/volseal/claims.")
+		return unfinishedElsewhere()
 	}
 	if err := w.checkBlank(ctx, o, w.ports.Claims.HeaderImage(o.spec.Name)); err != nil {
 		return err
 	}
 	return w.putHeader(ctx, o)
+}
+
+func unfinishedElsewhere() error {
+	return misconfigured("claim-volume", "An unfinished init was for another volume than the configured one.",
+		"Put the old volume_id back and reload. Or stop the agent, move the claim away from /var/lib/volseal/claims, and start it.")
 }
 
 func (w *worker) putHeader(ctx context.Context, o observed) error {

@@ -20,9 +20,14 @@ type KeyBook struct {
 // NewKeyBook returns an empty book.
 func NewKeyBook() *KeyBook { return &KeyBook{keys: map[string]KeyStatus{}} }
 
-// Record notes an answer about a CMK. Classes that say nothing about the CMK
-// (throttled, integrity, identity, unknown) leave its state as it was.
-func (b *KeyBook) Record(arn string, class fault.Class) {
+// Record notes an answer about a CMK. Errors that say nothing about the CMK
+// (throttled, integrity, identity, unknown, and want of memory on this host)
+// leave its state as it was.
+func (b *KeyBook) Record(arn string, err error) {
+	class := fault.ClassOf(err)
+	if fault.ReasonOf(err) == "memlock" {
+		class = fault.Unknown
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	states := map[fault.Class]KeyState{

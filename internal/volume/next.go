@@ -94,7 +94,7 @@ func closing(f Facts) Step {
 func detaching(f Facts) Step {
 	switch {
 	case f.Cloud == CloudAttached || f.Cloud == CloudAttaching || f.Cloud == CloudStuck:
-		if !f.MayAttach {
+		if !f.MayAttach || f.Device && f.Held {
 			return StepRefuse
 		}
 		return StepDetach

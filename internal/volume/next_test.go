@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// everyFacts calls visit with every combination of facts: about two million.
+// everyFacts calls visit with every combination of facts: about a million.
 func everyFacts(visit func(Facts)) {
 	bools := []bool{false, true}
 	for _, wish := range []Wish{WishMounted, WishSealed, WishDetached} {
@@ -16,11 +16,11 @@ func everyFacts(visit func(Facts)) {
 				for header := HeaderUnread; header <= HeaderForeign; header++ {
 					for mapping := MapAbsent; mapping <= MapUnsound; mapping++ {
 						for mount := MountNone; mount <= MountForeign; mount++ {
-							for bits := range 1 << 7 {
+							for bits := range 1 << 8 {
 								b := func(i int) bool { return bools[bits>>i&1] }
 								visit(Facts{
 									Wish: wish, Stage: stage, Cloud: cloud, Header: header, Mapping: mapping, Mount: mount,
-									Rebuild: b(0), InitWanted: b(1), MayAttach: b(2), Quarantined: b(3), Device: b(4), Pending: b(5), Proved: b(6),
+									Rebuild: b(0), InitWanted: b(1), MayAttach: b(2), Quarantined: b(3), Device: b(4), Pending: b(5), Proved: b(6), Held: b(7),
 								})
 							}
 						}
@@ -61,7 +61,7 @@ func TestNextKeepsItsPromises(t *testing.T) {
 			return f.Wish != WishMounted || f.phase() != Unlocked || f.Proved || f.Mount == MountElsewhere || s == StepClose
 		},
 		"a volume is never detached while it is open or mounted": func(f Facts, s Step) bool {
-			return s != StepDetach && s != StepTakeBack || !f.open() && f.Mount != MountHere && f.Mount != MountElsewhere
+			return s != StepDetach && s != StepTakeBack || !(f.Device && f.Held) && !f.open() && f.Mount != MountHere && f.Mount != MountElsewhere
 		},
 		"attaching and detaching are left alone where they are not ours": func(f Facts, s Step) bool {
 			return f.MayAttach || s != StepAttach && s != StepDetach && s != StepTakeBack
@@ -119,7 +119,7 @@ func TestNextArrives(t *testing.T) {
 // ordinary is a state that a healthy world can be in at the start of a pass.
 func (f Facts) ordinary() bool {
 	switch {
-	case !f.MayAttach || f.Quarantined || f.Mount == MountForeign || f.Mount == MountElsewhere:
+	case !f.MayAttach || f.Held || f.Quarantined || f.Mount == MountForeign || f.Mount == MountElsewhere:
 		return false
 	case f.Cloud == CloudUnasked || f.Cloud == CloudElsewhere || f.Cloud == CloudUnusable:
 		return false

@@ -26,23 +26,29 @@ type observed struct {
 	mount    MountFact
 	facts    Facts
 	complete bool // everything on this host was seen
+	seq      uint64
 }
 
-// observe looks at everything on this host. EC2 is asked apart (askCloud), and
-// only when its answer can change what happens.
+// observe looks at everything on this host but the header (lookHeader), which
+// costs a read of the device. EC2 is asked apart (askCloud), and only when its
+// answer can change what happens.
 func (w *worker) observe(ctx context.Context) (observed, error) {
 	o, err := w.recall()
 	if err != nil {
 		return o, err
 	}
 	for _, look := range []func(context.Context, *observed) error{
-		w.lookMapping, w.lookMount, w.lookDevice, w.lookHeader,
+		w.lookMapping, w.lookMount, w.lookDevice, w.lookHolders,
 	} {
 		if err := look(ctx, &o); err != nil {
 			return o, err
 		}
 	}
 	o.facts.Mapping = o.mappingState()
+	if o.moved() && o.mapping.Present {
+		return o, misconfigured("volume-changed", fmt.Sprintf("The configuration names %s, but %s is open under this name.", o.volumeID, o.claim.VolumeID),
+			"Put the old volume_id back and reload. To change volumes, lock this one first.")
+	}
 	o.facts.Proved = w.proof != nil && w.ports.Keyring.Valid(w.proof)
 	if !o.facts.open() && o.facts.Mount == MountNone {
 		w.rebuild = false // all is closed: from here on it is an ordinary opening
@@ -71,6 +77,10 @@ func (w *worker) recall() (observed, error) {
 		Wish: w.claim.Wish, Rebuild: w.rebuild, InitWanted: w.init, MayAttach: w.spec.Attach,
 		Quarantined: w.claim.Quarantine != nil, Stage: w.claim.Stage,
 	}
+	if w.rival != "" {
+		return o, misconfigured("volume-shared", fmt.Sprintf("%s is also the volume of %q.", o.volumeID, w.rival),
+			"Give each volume of the configuration an EBS volume of its own.")
+	}
 	if o.volumeID == "" {
 		return o, &fault.Error{
 			Class: fault.Misconfigured, Reason: "no-volume-id",
@@ -87,6 +97,11 @@ func (w *worker) lookMapping(ctx context.Context, o *observed) (err error) {
 	}
 	o.pending, err = w.ports.Crypt.Mapping(ctx, o.spec.Pending())
 	o.facts.Pending = o.pending.Present
+	if err == nil && o.mapping.Suspended {
+		// A resize suspends for a moment; nothing is decided in that moment.
+		return unknown("mapping-suspended", "The mapping "+o.spec.Mapping()+" is suspended.",
+			"If it stays so, look at dmsetup info "+o.spec.Mapping()+" for whoever suspended it.")
+	}
 	return err
 }
 
@@ -114,6 +129,15 @@ func (w *worker) lookDevice(ctx context.Context, o *observed) (err error) {
 	return err
 }
 
+// lookHolders matters only before a device is given back.
+func (w *worker) lookHolders(ctx context.Context, o *observed) (err error) {
+	if o.facts.Wish != WishDetached || !o.facts.Device || o.mapping.Present || o.facts.Pending {
+		return nil
+	}
+	o.facts.Held, err = w.ports.Crypt.InUse(ctx, o.device)
+	return err
+}
+
 // lookHeader is skipped where the header cannot change what happens next.
 func (w *worker) lookHeader(ctx context.Context, o *observed) (err error) {
 	if !o.facts.Device || o.mapping.Present || o.facts.Wish != WishMounted || o.facts.Quarantined {
@@ -125,12 +149,14 @@ func (w *worker) lookHeader(ctx context.Context, o *observed) (err error) {
 }
 
 // mappingState trusts a mapping by what lies beneath it, never by its name.
+// Without a claim that is all there is to know; it only ever means to leave a
+// mounted volume alone, since an unmounted mapping is not adopted.
 func (o *observed) mappingState() MappingState {
 	m := o.mapping
 	switch {
 	case !m.Present:
 		return MapAbsent
-	case m.Suspended, o.claim.LUKSUUID == "", m.UUID != o.claim.LUKSUUID:
+	case m.UUID == "", o.claim.LUKSUUID != "" && m.UUID != o.claim.LUKSUUID:
 		return MapUnsound
 	case o.facts.Device && !slices.Equal(m.Backing, []Backing{{o.device.Major, o.device.Minor}}):
 		return MapUnsound
@@ -168,23 +194,31 @@ func (w *worker) askCloud(ctx context.Context, o *observed) error {
 		return err
 	}
 	o.cloud = v
-	o.facts.Cloud = cloudState(v, time.Now())
+	o.facts.Cloud = w.cloudState(v)
 	if o.facts.Wish != WishMounted {
 		return nil
 	}
 	return admissible(o.spec, v)
 }
 
-func cloudState(v CloudVolume, now time.Time) CloudState {
+// cloudState counts how long EC2 has said "attaching" by our own clock: a host
+// whose clock is ahead of EC2's would take back every attachment.
+func (w *worker) cloudState(v CloudVolume) CloudState {
+	if v.Attachment != "attaching" {
+		w.attaching = time.Time{}
+	}
 	switch v.Attachment {
-	case "attached", "busy":
+	case "attached":
 		return CloudAttached
 	case "attaching":
-		if !v.Since.IsZero() && now.Sub(v.Since) > stuckAfter {
+		if w.attaching.IsZero() {
+			w.attaching = time.Now()
+		}
+		if time.Since(w.attaching) > stuckAfter {
 			return CloudStuck
 		}
 		return CloudAttaching
-	case "detaching":
+	case "detaching", "busy":
 		return CloudDetaching
 	}
 	switch {
@@ -215,4 +249,25 @@ func admissible(s Spec, v CloudVolume) error {
 		}
 	}
 	return nil
+}
+
+// moved reports whether configuration now names another EBS volume than the one
+// that this host initialised or opened under this name.
+func (o *observed) moved() bool {
+	return o.claim.Stage == StageReady && o.claim.VolumeID != o.volumeID
+}
+
+// excuse turns blame on the disk into blame on the configuration where that was
+// edited: putting the edit back must be enough, without anybody having to decide
+// about a quarantine.
+func (o *observed) excuse(err error) error {
+	if !o.moved() || fault.ClassOf(err) != fault.Integrity {
+		return err
+	}
+	return &fault.Error{
+		Class: fault.Misconfigured, Reason: "volume-changed",
+		Cause: fmt.Sprintf("%s, which the configuration now names instead of %s, cannot take its place: %s", o.volumeID, o.claim.VolumeID, err.Error()),
+		Hint:  "Put the old volume_id back and reload. If the change is meant, stop the agent, move the claim away from /var/lib/volseal/claims, and start it.",
+		Err:   err,
+	}
 }

@@ -117,7 +117,7 @@ func (o observed) acceptable(t envelope.Token) error {
 			"If database or encryption_context was edited, put the old values back and reload. Otherwise the volume is not this database's.")
 	case t.Generation < o.claim.Generation:
 		return integrity("token-generation", fmt.Sprintf("The header is of generation %d; this host has seen generation %d.", t.Generation, o.claim.Generation),
-			"An older header was put back. If that was you, stop the agent, move the claim away from /var/lib/volseal/claims, and start it.")
+			"An older header was put back. If that was you, run as root: volseal reattach "+o.spec.Name+" --accept-older-header")
 	}
 	return nil
 }

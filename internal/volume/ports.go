@@ -119,6 +119,9 @@ type Crypt interface {
 	Open(ctx context.Context, dev Device, h *Header, keyslot int, pending string, passphrase *envelope.Secret) error
 	// Publish renames a pending mapping to its final name and waits for udev.
 	Publish(ctx context.Context, pending, mapping string) error
+	// InUse reports whether anything on this host holds the device: a mapping of
+	// any name, or a mount.
+	InUse(ctx context.Context, dev Device) (bool, error)
 	// Close removes a mapping; the key leaves the kernel. Already absent is success.
 	// A mapping in use is a *fault.Error with Reason "busy".
 	Close(ctx context.Context, mapping string) error
@@ -153,6 +156,8 @@ type MountFact struct {
 type Mounts interface {
 	// Find looks the mapping (by device number; zero if absent) up in the host's mount table.
 	Find(ctx context.Context, m Mapping, mountpoint string) (MountFact, error)
+	// Stopping reports whether the host is shutting down: nothing is to be opened any more.
+	Stopping(ctx context.Context) (bool, error)
 	// Start starts the mount unit of the mount point and waits for the job.
 	Start(ctx context.Context, mountpoint string) error
 	// Stop stops it and waits: systemd first stops the units that require it.

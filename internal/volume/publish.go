@@ -63,7 +63,7 @@ func (w *worker) explainFailure(s *Status) {
 		return
 	}
 	if f := w.failing; f.n > 0 {
-		s.Class, s.Error, s.Hint, s.Reason = fault.ClassOf(f.err), f.err.Error(), hintOf(f.err), fault.ReasonOf(f.err)
+		s.Class, s.Error, s.Hint, s.Reason = fault.ClassOf(f.err), f.err.Error(), hintOf(f.err), reasonOf(f.err)
 		s.FailedStep, s.FailingSince, s.NextRetry = f.title, timeOrNil(f.since), timeOrNil(f.retry)
 	}
 }
@@ -75,15 +75,23 @@ func hintOf(err error) string {
 	return fault.HintOf(err)
 }
 
+func reasonOf(err error) string {
+	if _, ok := asConflict(err); ok {
+		return "conflict"
+	}
+	return fault.ReasonOf(err)
+}
+
 // progress shows how far long work has come.
 func (w *worker) progress(text string) {
 	w.mu.Lock()
-	changed := w.status.Progress != text
+	changed, name := w.status.Progress != text, w.spec.Name
 	w.status.Progress = text
 	w.mu.Unlock()
 	if changed {
 		w.told()
 	}
+	w.ports.Recorder.Reconciled(name) // the loop turns, though the pass is long
 }
 
 func timeOrNil(t time.Time) *time.Time {

@@ -251,7 +251,8 @@ func (w *worker) snapshot() Status {
 func (w *worker) do(verb Verb) (seq uint64, err error) {
 	w.saving.Lock()
 	defer w.saving.Unlock()
-	if verb == VerbReattach {
+	anew := verb == VerbReattach || verb == VerbAcceptHeader
+	if anew {
 		w.reread()
 	}
 	if err := w.fits(verb); err != nil {
@@ -259,15 +260,18 @@ func (w *worker) do(verb Verb) (seq uint64, err error) {
 	}
 	change := func(c *Claim) {
 		c.Wish = wishOf(verb)
-		if verb == VerbReattach {
+		if anew {
 			c.Quarantine = nil
+		}
+		if verb == VerbAcceptHeader {
+			c.Generation = 0
 		}
 	}
 	err = w.updateAnd(change, func() {
 		if w.callOff != nil {
 			w.callOff()
 		}
-		w.notes = notes{fresh: true, verb: true, rebuild: verb == VerbReattach, init: verb == VerbInit}
+		w.notes = notes{fresh: true, verb: true, rebuild: anew, init: verb == VerbInit}
 		w.status.WishSeq++
 		w.status.Wish = wishOf(verb)
 		seq = w.status.WishSeq

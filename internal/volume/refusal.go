@@ -17,6 +17,12 @@ func refusal(o observed) error {
 	case o.facts.Mount == MountForeign:
 		return misconfigured("mountpoint-occupied", fmt.Sprintf("Something else is mounted at %s.", o.spec.Mountpoint),
 			"See findmnt "+o.spec.Mountpoint+", and unmount it or configure another mountpoint.")
+	case o.facts.Wish == WishDetached && o.facts.Held:
+		return &fault.Error{
+			Class: fault.Unknown, Reason: "busy",
+			Cause: fmt.Sprintf("Something on this host holds %s (%s), under another name than this volume's.", o.volumeID, o.device.Path),
+			Hint:  "See lsblk and findmnt; end that use first. It is not detached from under anybody.",
+		}
 	case o.facts.Wish == WishDetached:
 		return &ConflictError{
 			Message: "attach is false for this volume: it is attached and detached by somebody else.",

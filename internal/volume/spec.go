@@ -8,6 +8,8 @@
 package volume
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"time"
 
 	"github.com/volseal/volseal/internal/envelope"
@@ -30,6 +32,14 @@ type Spec struct {
 	RequireEBSEncryption bool
 	DatabaseUnit         string        // "" or a unit such as postgresql.service
 	UnlockTimeout        time.Duration // how long systemd waits for the mapping at boot
+}
+
+// Binding identifies CMK and encryption context. A claim keeps the one that the
+// volume was last opened under, which tells an edited configuration from a
+// header that was tampered with.
+func (s Spec) Binding() string {
+	sum := sha256.Sum256(append([]byte(s.KeyARN+"\n"), s.Context.Canonical()...))
+	return hex.EncodeToString(sum[:])
 }
 
 // Mapping is the device-mapper name under which the opened volume is published.

@@ -57,7 +57,7 @@ func (s Status) Satisfied() bool {
 	case WishSealed:
 		return s.Mapping == "" && s.Phase != Mounted && s.Phase != Unlocked
 	case WishDetached:
-		return s.Phase == Detached
+		return s.Device == "" && s.Mapping == ""
 	}
 	return false
 }

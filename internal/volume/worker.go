@@ -34,8 +34,11 @@ type worker struct {
 	bell  chan struct{} // capacity one: many rings are one pass
 	told  func()        // called after the status changed
 
-	mu       sync.Mutex // guards the rest of this block, and the claim's file
+	saving sync.Mutex // one change of the claim at a time; held over the disk, never taken under mu
+
+	mu       sync.Mutex // guards the rest of this block; never held over I/O
 	spec     Spec
+	rival    string // another volume of the configuration with the same EBS volume, or ""
 	claim    Claim
 	claimErr error
 	notes    notes
@@ -50,6 +53,7 @@ type worker struct {
 	failing   failing
 	pause     pause
 	awaiting  time.Time // since when EC2 or the kernel has been waited for
+	attaching time.Time // since when EC2 has said "attaching", by our own clock
 	released  bool      // EC2 has confirmed the detachment
 	canary    canary
 	lastProof time.Time
@@ -91,18 +95,35 @@ func (w *worker) ring() {
 
 // run passes until ctx ends. Ending leaves the volume exactly as it is.
 func (w *worker) run(ctx context.Context) {
-	defer func() { w.dropProof() }()
+	defer w.leave(ctx)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return
 		case <-w.bell:
 		case <-timer.C:
 		}
+		if ctx.Err() != nil {
+			return
+		}
 		timer.Reset(w.passes(ctx))
 	}
+}
+
+// leave takes back a mapping that this process opened and that was not seen
+// mounted: once nobody watches, a start of the mount unit would mount it with
+// nobody asked. If it is mounted by now, it is busy and stays.
+func (w *worker) leave(ctx context.Context) {
+	if w.proof == nil {
+		return
+	}
+	w.dropProof()
+	w.mu.Lock()
+	s := w.spec
+	w.mu.Unlock()
+	w.closeNow(ctx, s.Pending())
+	w.closeNow(ctx, s.Mapping())
 }
 
 // passesInARow bounds the steps taken without a pause; the longest honest way
@@ -129,20 +150,24 @@ func (w *worker) pass(ctx context.Context) (rest time.Duration, again bool) {
 	if !fresh && w.pause.lasts(o) {
 		return time.Until(w.pause.until), false
 	}
+	o.seq = seq
+	if err == nil {
+		err = w.lookHeader(ctx, &o)
+	}
 	step := StepNone
 	if err == nil && o.facts.needsCloud(w.released) {
 		err = w.askCloud(ctx, &o)
 	}
 	if err == nil {
 		step = next(o.facts)
-		err = w.take(ctx, step, o)
+		err = o.excuse(w.take(ctx, step, o))
 	}
 	if ctx.Err() != nil {
 		return 0, false // stopping: an error now says nothing about the volume
 	}
 	rest, again = w.settle(o, step, err)
 	w.pause = pause{}
-	if err != nil || step == StepAwait {
+	if err != nil || rest == awaitPoll {
 		w.pause = pauseFor(rest, o)
 	}
 	w.publish(o, seq)
@@ -159,7 +184,7 @@ func (w *worker) takeNotes() (seq uint64, fresh bool) {
 	w.notes = notes{}
 	if n.verb {
 		w.rebuild, w.init = n.rebuild, n.init
-		w.ports.Keyring.Purge(w.spec.KeyARN) // an operator wants KMS's answer of now, not a remembered refusal
+		w.ports.Keyring.ForgetRefusals(w.spec.KeyARN) // an operator wants KMS's answer of now
 	}
 	if n.fresh {
 		w.failing, w.awaiting, w.released = failing{}, time.Time{}, false
@@ -203,7 +228,7 @@ func (w *worker) dispatch(ctx context.Context, step Step, o observed) error {
 	case StepMount:
 		return w.mount(ctx, o)
 	case StepUnmount:
-		return w.ports.Mounts.Stop(ctx, o.spec.Mountpoint)
+		return w.unmount(ctx, o)
 	case StepClose:
 		return w.closeAll(ctx, o)
 	default:
@@ -229,6 +254,9 @@ func (w *worker) settle(o observed, step Step, err error) (rest time.Duration, a
 		return w.restWhenIdle(o), false
 	}
 	w.awaiting = time.Time{}
+	if step == StepAttach || step == StepDetach || step == StepTakeBack {
+		return awaitPoll, false // EC2 shows what it was asked only some time later
+	}
 	return 0, true
 }
 

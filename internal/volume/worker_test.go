@@ -4,11 +4,13 @@ package volume
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/volseal/volseal/internal/envelope"
 	"github.com/volseal/volseal/internal/fault"
 )
 
@@ -406,6 +408,196 @@ func TestNoSuchVolume(t *testing.T) {
 		defer h.stop()
 		if _, err := h.r.Do("ordres", VerbUnlock); !errors.Is(err, ErrNoSuchVolume) {
 			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// A stopped agent leaves nothing open that nobody mounted: a start of the
+// database would mount it with nobody asked.
+func TestStopClosesWhatIsNotMounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := formatted(t, dir)
+		h := startHost(t, w, dir)
+		w.published = h.end
+		<-h.done
+		if w.mapped || w.pending || w.mounted {
+			t.Errorf("mapped %v, pending %v, mounted %v; did %v", w.mapped, w.pending, w.mounted, w.calls)
+		}
+	})
+}
+
+// An edit of the configuration must neither disturb a mounted database nor
+// leave a quarantine behind once it is put back.
+func TestEditsWhileMounted(t *testing.T) {
+	for name, edit := range map[string]func(*Spec){
+		"volume_id": func(s *Spec) { s.VolumeID = "vol-0fedcba9876543210" },
+		"key_arn":   func(s *Spec) { s.KeyARN = testARN[:len(testARN)-1] + "0" },
+		"context":   func(s *Spec) { s.Context = envelope.Context{"volseal:purpose": "x"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				w := formatted(t, dir)
+				h := startHost(t, w, dir)
+				defer h.stop()
+				h.await("Mounted", func(s Status) bool { return s.Phase == Mounted && s.WouldSurviveReboot })
+				w.set(func() { w.calls = nil })
+				spec := testSpec(t)
+				edit(&spec)
+				h.r.Apply([]Spec{spec}, time.Minute)
+				s := h.await("refused", func(s Status) bool { return s.Class != fault.None })
+				if s.Class != fault.Misconfigured || s.Phase != Mounted || s.WouldSurviveReboot {
+					t.Errorf("status %+v", s)
+				}
+				h.r.Apply([]Spec{testSpec(t)}, time.Minute)
+				h.await("sound again", func(s Status) bool { return s.Phase == Mounted && s.WouldSurviveReboot && s.Class == fault.None })
+				if len(w.calls) != 0 {
+					t.Errorf("touched a mounted volume: %v", w.calls)
+				}
+			})
+		})
+	}
+}
+
+// Moving the claim away is the documented word for "this is another volume now".
+func TestReattachTakesUpAClaimThatWasMovedAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := formatted(t, dir)
+		img := *w.images[string(w.header)]
+		img.uuid = "11111111-2222-4333-8444-555555555555"
+		w.images["other"], w.header = &img, []byte("other")
+		h := startHost(t, w, dir)
+		defer h.stop()
+		h.await("Quarantined", func(s Status) bool { return s.Phase == Quarantined && s.Reason == "uuid" })
+		claims, _ := NewClaims(dir)
+		if err := os.Remove(claims.path("orders")); err != nil {
+			t.Fatal(err)
+		}
+		h.do(VerbReattach)
+		s := h.await("Mounted", func(s Status) bool { return s.Phase == Mounted && s.Class == fault.None })
+		if s.LUKSUUID != img.uuid {
+			t.Errorf("claims %s", s.LUKSUUID)
+		}
+	})
+}
+
+func TestReleaseDoesNotDetachWhatIsInUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := formatted(t, dir)
+		w.attached, w.held = true, true
+		h := startHost(t, w, dir)
+		defer h.stop()
+		h.do(VerbRelease)
+		h.await("refused", func(s Status) bool { return s.Answered == 1 && s.Reason == "busy" })
+		time.Sleep(time.Hour)
+		if w.did("detach") != 0 {
+			t.Errorf("detached a device in use: %v", w.calls)
+		}
+		w.set(func() { w.held = false })
+		h.await("Detached", func(s Status) bool { return s.Satisfied() && s.Phase == Detached })
+	})
+}
+
+// EC2 shows an attachment only some time after it accepted it.
+func TestAttachesOnceWhileEC2Lags(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := formatted(t, dir)
+		w.lag = 1500 * time.Millisecond
+		h := startHost(t, w, dir)
+		defer h.stop()
+		begin := time.Now()
+		h.await("Mounted", func(s Status) bool { return s.Phase == Mounted })
+		if took := time.Since(begin); w.did("attach") != 1 || took > 10*time.Second {
+			t.Errorf("%d attachments, %s", w.did("attach"), took)
+		}
+	})
+}
+
+// A mistaken init on a volume that holds data is refused once, and then the
+// volume opens as if nobody had said it.
+func TestInitOfAForeignHostsVolumeIsSpent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := formatted(t, t.TempDir())
+		w.kms.answer(&fault.Error{Class: fault.Unreachable, Cause: "KMS does not answer."})
+		h := startHost(t, w, t.TempDir()) // a host that has no claim
+		defer h.stop()
+		h.do(VerbInit)
+		h.await("refused", func(s Status) bool { return s.Answered == 1 && s.Reason == "conflict" })
+		w.kms.answer(nil)
+		h.await("Mounted", func(s Status) bool { return s.Phase == Mounted })
+		if w.did("build") != 0 || w.did("mkfs") != 0 {
+			t.Errorf("did %v", w.calls)
+		}
+	})
+}
+
+func TestQuarantinedVolumeCanBeReleased(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := formatted(t, dir)
+		w.attached, w.torn = true, true
+		h := startHost(t, w, dir)
+		defer h.stop()
+		h.await("Quarantined", func(s Status) bool { return s.Phase == Quarantined })
+		h.do(VerbRelease)
+		s := h.await("satisfied", func(s Status) bool { return s.Answered == 1 && s.Satisfied() })
+		if w.attached || s.Phase != Quarantined {
+			t.Errorf("attached %v, %+v", w.attached, s)
+		}
+	})
+}
+
+func TestNothingIsOpenedWhileTheHostStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := formatted(t, dir)
+		w.attached, w.stopping = true, true
+		before := w.kms.count()
+		h := startHost(t, w, dir)
+		defer h.stop()
+		h.await("refused", func(s Status) bool { return s.Reason == "host-stopping" })
+		if w.kms.count() != before || w.did("open") != 0 {
+			t.Errorf("did %v", w.calls)
+		}
+	})
+}
+
+// A name that leaves the configuration and comes back at once has one worker.
+func TestQuickReloadsKeepOneWorker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := formatted(t, dir)
+		h := startHost(t, w, dir)
+		defer h.stop()
+		for range 5 {
+			h.r.Apply(nil, time.Minute)
+			h.r.Apply([]Spec{testSpec(t)}, time.Minute)
+		}
+		h.await("Mounted", func(s Status) bool { return s.Phase == Mounted })
+		if w.did("mount") != 1 {
+			t.Errorf("did %v", w.calls)
+		}
+	})
+}
+
+// One EBS volume under two names is worked on under one.
+func TestRivalsAreRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := formatted(t, dir)
+		h := startHost(t, w, dir)
+		defer h.stop()
+		rival := testSpec(t)
+		rival.Name = "rival"
+		h.r.Apply([]Spec{testSpec(t), rival}, time.Minute)
+		h.await("Mounted", func(s Status) bool { return s.Phase == Mounted })
+		time.Sleep(time.Minute)
+		if s, _ := h.r.Volume("rival"); s.Reason != "volume-shared" || w.did("open") != 1 {
+			t.Errorf("rival %+v, did %v", s, w.calls)
 		}
 	})
 }

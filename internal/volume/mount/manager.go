@@ -46,6 +46,19 @@ func New(o Options) *Manager {
 	return &Manager{table: o.Table, dial: func(ctx context.Context) (bus, error) { return dial(ctx, o.Socket) }}
 }
 
+// Stopping reports whether the host shuts down. Errors are *fault.Error.
+func (m *Manager) Stopping(ctx context.Context) (bool, error) {
+	b, err := m.connected(ctx)
+	if err != nil {
+		return false, err
+	}
+	state, err := b.state(ctx)
+	if err != nil {
+		return false, refused("system state", err)
+	}
+	return state == "stopping", nil
+}
+
 // Start starts the mount unit and waits for its job, for at most as long as ctx
 // lasts; the job itself goes on. Errors are *fault.Error, or ErrStopping.
 func (m *Manager) Start(ctx context.Context, mountpoint string) error {

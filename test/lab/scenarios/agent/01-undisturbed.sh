@@ -8,7 +8,7 @@ start_agent
 volseal init orders --wait=3m
 make_database
 runuser -u postgres -- pgbench -q -i -s 1 postgres 2>/dev/null
-runuser -u postgres -- pgbench -n -c 2 -T 600 postgres >/root/pgbench.log 2>&1 &
+runuser -u postgres -- pgbench -n -c 2 -P 5 -T 600 postgres >/root/pgbench.log 2>&1 &
 bench=$!
 
 mounted_again() { is orders phase Mounted; }
@@ -42,9 +42,10 @@ say 'a re-attach of what is mounted and sound does nothing'
 volseal reattach orders --wait=30s
 
 kill -0 $bench || die "pgbench ended early: $(cat /root/pgbench.log)"
-kill -INT $bench
+pkill -TERM -x pgbench
 wait $bench || true
-grep -Eiq 'error|fatal|aborted' /root/pgbench.log && die "pgbench: $(cat /root/pgbench.log)"
+! grep -Eiq 'error|fatal|aborted' /root/pgbench.log || die "pgbench: $(cat /root/pgbench.log)"
+((5 <= $(grep -c '^progress: .* 0 failed' /root/pgbench.log))) || die "pgbench made no progress: $(cat /root/pgbench.log)"
 sql 'select 1' >/dev/null
 restarts=$(systemctl show -p NRestarts --value postgresql@15-main.service)
 expect 'restarts of PostgreSQL' 0 "$restarts"

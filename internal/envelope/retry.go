@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package envelope
+
+import "maps"
+
+// ForgetRefusals has the next Prove under a CMK ask KMS, whatever it refused a
+// moment ago. Data keys and proofs stay: other volumes may be about to mount.
+func (k *Keyring) ForgetRefusals(keyARN string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	maps.DeleteFunc(k.refusals, func(_ digest, r refusal) bool { return r.keyARN == keyARN })
+}

@@ -6,7 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"os/exec"
 	"time"
 
 	"github.com/volseal/volseal/test/lab/guest"
@@ -32,12 +32,25 @@ func (m *Machine) PowerCut(context.Context) error {
 	})
 }
 
-// Host answers `labctl host ARG…` for what is neither of the two.
-func (m *Machine) Host(_ context.Context, args ...string) ([]byte, error) {
+// hostLimit bounds a command on the host: a scenario may hash a disk, not more.
+const hostLimit = time.Minute
+
+// Host answers `labctl host ARG…` for what is neither of the two: "console" is
+// the end of the guest's console, anything else a command of the host, for what
+// only can be seen from there, such as the bytes of an attached disk.
+func (m *Machine) Host(ctx context.Context, args ...string) ([]byte, error) {
 	if len(args) == 1 && args[0] == "console" {
 		return []byte(m.Console(500) + "\n"), nil
 	}
-	return nil, fmt.Errorf("labctl host: %q is not known (reboot, power-cut, console)", strings.Join(args, " "))
+	ctx, cancel := context.WithTimeout(ctx, hostLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return out, fmt.Errorf("labctl host: %s: %w", args[0], err)
+	}
+	return out, nil
 }
 
 func (m *Machine) cycle(takeDown func(*boot) error) error {
@@ -77,4 +90,19 @@ func (m *Machine) shutDown(b *boot) error {
 		return fmt.Errorf("shut guest down: QEMU: %w", b.err)
 	}
 	return nil
+}
+
+// sum is the hash of a file of the host, such as a volume's image, in the form
+// of sha256sum(1).
+func sum(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("labctl host: %w", err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return nil, fmt.Errorf("labctl host: read %s: %w", path, err)
+	}
+	return fmt.Appendf(nil, "%x  %s\n", h.Sum(nil), path), nil
 }

@@ -91,18 +91,3 @@ func (m *Machine) shutDown(b *boot) error {
 	}
 	return nil
 }
-
-// sum is the hash of a file of the host, such as a volume's image, in the form
-// of sha256sum(1).
-func sum(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("labctl host: %w", err)
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return nil, fmt.Errorf("labctl host: read %s: %w", path, err)
-	}
-	return fmt.Appendf(nil, "%x  %s\n", h.Sum(nil), path), nil
-}

@@ -1,20 +1,23 @@
 # What must not outlive a scenario: each is named, and any one fails the run. The
 # agent may be in the middle of a pass, so that it is looked for several times;
-# volumes, mappings and mounts that are finished are allowed to stay.
+# volumes, mappings and mounts that are finished are allowed to stay. Nothing is
+# forked in a loop: that takes seconds under emulation.
 leftovers() {
-	for name in /sys/block/dm-*/dm/name; do
-		[ -e "$name" ] || continue
-		case $(cat "$name" 2>/dev/null) in
-		volseal-*.pending | temporary-cryptsetup-* | *-hotzone-* | *-overlay) echo "mapping $(cat "$name")" ;;
+	for file in /sys/block/dm-*/dm/name; do
+		{ read -r name <"$file"; } 2>/dev/null || continue
+		case $name in
+		volseal-*.pending | temporary-cryptsetup-* | *-hotzone-* | *-overlay) echo "mapping $name" ;;
 		esac
 	done
-	for process in /proc/[0-9]*/comm; do
-		case $(cat "$process" 2>/dev/null) in
-		cryptsetup) echo "process cryptsetup, pid $(basename "${process%/comm}")" ;;
+	for file in /proc/[0-9]*/comm; do
+		{ read -r name <"$file"; } 2>/dev/null || continue
+		case $name in
+		cryptsetup) echo "process $file: $name" ;;
 		esac
 	done
-	find /run/volseal/headers -type f -printf 'file %p\n' 2>/dev/null
-	find /tmp /var/tmp /dev/shm -mindepth 1 -maxdepth 1 -name '*volseal*' ! -name 'systemd-private-*' -printf 'file %p\n' 2>/dev/null
+	for file in /run/volseal/headers/* /tmp/*volseal* /var/tmp/*volseal* /dev/shm/*volseal*; do
+		[ ! -e "$file" ] || echo "file $file"
+	done
 }
 
 tries=20

@@ -33,7 +33,7 @@ device_of() {
 	return 1
 }
 
-sum_of() { labctl volume sum "$(recall "$1.vol")"; }
+sum_of() { labctl host sha256sum "$(labctl volume image "$(recall "$1.vol")")" | cut -d' ' -f1; }
 
 foreign_luks() { printf secret | cryptsetup luksFormat -q --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file - "$1"; }
 far_away() { echo 'rows of somebody' | dd of="$1" bs=1M seek=700 conv=notrunc; }

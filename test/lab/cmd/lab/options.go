@@ -19,6 +19,7 @@ type options struct {
 	pkg       string // .deb to install; empty: the one in dist
 	noPackage bool
 	verbose   bool
+	carry     []string      // more files to put into /lab
 	timeout   time.Duration // for each script
 	files     []string
 }
@@ -29,6 +30,10 @@ func parseRun(args []string) (options, error) {
 	flags.BoolVar(&o.keep, "keep", false, "leave the machine up")
 	flags.StringVar(&o.pkg, "package", "", "the .deb to install")
 	flags.BoolVar(&o.noPackage, "no-package", false, "install none")
+	flags.Func("carry", "a file to put into the guest's /lab; may be repeated", func(file string) error {
+		o.carry = append(o.carry, file)
+		return nil
+	})
 	flags.BoolVar(&o.verbose, "v", false, "say more")
 	flags.DurationVar(&o.timeout, "timeout", 15*time.Minute, "limit for each script")
 	if err := flags.Parse(args); err != nil {
@@ -55,6 +60,9 @@ func (o options) forSupervisor() []string {
 	if o.noPackage {
 		args = append(args, "--no-package")
 	}
+	for _, file := range o.carry {
+		args = append(args, "--carry="+file)
+	}
 	return append(args, "-v", "--keep")
 }
 
@@ -71,6 +79,9 @@ func (o options) payload() (map[string]string, error) {
 		"labguest": filepath.Join(bin, "labguest"),
 		// What the scenarios share; they read it as /lab/lib.sh.
 		"lib.sh": filepath.Join(bin, "..", "test", "lab", "scenarios", "lib.sh"),
+	}
+	for _, path := range o.carry {
+		files[filepath.Base(path)] = path
 	}
 	for _, path := range files {
 		if _, err := os.Stat(path); err != nil {

@@ -197,6 +197,32 @@ func TestOpenWantsTheFrozenDevice(t *testing.T) {
 	}
 }
 
+// TestHeaderSwappedWhileOpening: whoever rewrites the device at the very moment
+// that cryptsetup is started changes nothing about what is opened; the next
+// freeze finds the change.
+func TestHeaderSwappedWhileOpening(t *testing.T) {
+	k := newKernel(t)
+	evil := builtHeader(t)
+	if err := attacks["null cipher in segment"].attack(evil); err != nil {
+		t.Fatal(err)
+	}
+	swapped := filepath.Join(k.root, "evil")
+	if err := os.WriteFile(swapped, evil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := sumOf(t, k.h.Path)
+	k.script("dd if="+swapped+" of="+k.dev.Path+" conv=notrunc status=none; "+openOK, k.dmsetup("", renameOK, removeOK))
+	if err := k.open(t.Context()); err != nil {
+		t.Fatal(detail(err))
+	}
+	if !strings.Contains(k.calls(), "--header "+k.h.Path+" ") || sumOf(t, k.h.Path) != before {
+		t.Error("something else than the frozen copy was opened:", k.calls())
+	}
+	k.tools.path = New(Options{}).tools.path
+	_, err := k.Freeze(t.Context(), k.dev, "orders")
+	wantReason(t, err, fault.Integrity, "segment-cipher")
+}
+
 // TestOpenWantsTheFrozenHeader: no other keyslot than a candidate's, and no
 // header that somebody changed in the frozen file.
 func TestOpenWantsTheFrozenHeader(t *testing.T) {

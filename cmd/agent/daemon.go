@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"time"
 
@@ -106,7 +107,7 @@ func newMetrics(a *agent) *metrics.Metrics {
 		Version: b.Version, Revision: b.Revision,
 		Snapshot:        func() volume.Snapshot { return a.reconciler.Snapshot() },
 		CacheEntries:    func() int { return a.keyring.Stats() },
-		HeaderReasons:   append(luks.Reasons(), volume.HeaderReasons()...),
+		HeaderReasons:   slices.Concat(luks.Reasons(), envelope.Reasons(), volume.HeaderReasons()),
 		Evictions:       envelope.Evictions(),
 		KMSOperations:   kms.Operations(),
 		EC2Operations:   ebs.Operations(),

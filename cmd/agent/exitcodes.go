@@ -80,12 +80,12 @@ func exitOfStatus(e *standsError) int {
 	switch {
 	case e.outcome == control.Superseded:
 		return exitConflict
+	case s.Reason == "busy", s.Reason == "conflict":
+		return exitConflict
 	case s.Phase == volume.Quarantined:
 		return exitIntegrity
 	case s.Class == fault.None:
 		return exitTimeout
-	case s.Reason == "busy":
-		return exitConflict
 	}
 	return exitOfClass(s.Class)
 }

@@ -11,13 +11,9 @@ import (
 // Dir is where the configuration lives.
 const Dir = "/etc/volseal"
 
-// The values of on_revocation: what becomes of a mounted volume when its CMK
-// is revoked.
-const (
-	DenyNew      = "deny-new"      // it runs on; nothing new is mounted
-	LockGraceful = "lock-graceful" // after the grace: stop the database, unmount, close
-	LockFreeze   = "lock-freeze"   // after the grace: freeze, and wipe the key from the kernel
-)
+// DenyNew is the value of on_revocation: a mounted volume whose CMK is revoked
+// runs on, and nothing new is mounted.
+const DenyNew = "deny-new"
 
 // Config is the whole configuration, checked, with defaults filled in.
 type Config struct {
@@ -26,7 +22,7 @@ type Config struct {
 	MetricsListen   string // host:port
 	KMS             KMS
 	Cache           Cache
-	OnRevocation    string // DenyNew, LockGraceful or LockFreeze
+	OnRevocation    string // DenyNew
 	RevocationGrace time.Duration
 	OperatorGroup   string
 	NVMeModels      []string // controller models taken for EBS

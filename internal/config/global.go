@@ -26,7 +26,7 @@ func (c *Config) globalFields() []field {
 		{"metrics_listen", c.metricsListen},
 		{"kms", c.kms},
 		{"cache", c.cache},
-		{"on_revocation", func(v value) { put(&c.OnRevocation)(v.oneOf(DenyNew, LockGraceful, LockFreeze)) }},
+		{"on_revocation", func(v value) { put(&c.OnRevocation)(v.onRevocation()) }},
 		{"revocation_grace", func(v value) { put(&c.RevocationGrace)(v.duration(0, 7*24*time.Hour)) }},
 		{"operator_group", func(v value) { v.matching(&c.OperatorGroup, groupForm, "volseal-operators") }},
 		{"nvme_models", c.nvmeModels},

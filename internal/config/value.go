@@ -53,6 +53,16 @@ func (v value) oneOf(choices ...string) (string, bool) {
 	return "", false
 }
 
+// onRevocation refuses the locking policies rather than accept a promise that
+// nothing keeps.
+func (v value) onRevocation() (string, bool) {
+	if s, ok := v.text(); ok && (s == "lock-graceful" || s == "lock-freeze") {
+		v.problem(s+" is not in this version", "use "+DenyNew+": the database runs on, and an alert says not to reboot. To take access away, run: volseal lock NAME")
+		return "", false
+	}
+	return v.oneOf(DenyNew)
+}
+
 func (v value) boolean() (bool, bool) {
 	if b, ok := v.node.(*ast.BoolNode); ok {
 		return b.Value, true

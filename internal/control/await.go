@@ -128,6 +128,11 @@ func judge(a Accepted, s volume.Status, run string) Outcome {
 		return Superseded
 	case s.Satisfied():
 		return Fulfilled
+	case s.Reason == "conflict":
+		return Hopeless
+	case s.Wish != volume.WishMounted:
+		// Closing goes on in quarantine and without a CMK: it only takes access away.
+		return Pending
 	case s.Phase == volume.Quarantined, s.Class != fault.None && !s.Class.WaitingHelps():
 		return Hopeless
 	}

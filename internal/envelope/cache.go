@@ -244,6 +244,6 @@ func errWrappedSize() *fault.Error {
 		Class:  fault.Integrity,
 		Reason: "token-wrapped-key",
 		Cause:  "The wrapped data key is empty or longer than KMS can have made it.",
-		Hint:   "Compare the header with a backup (volseal header verify).",
+		Hint:   "Compare the header with a backup.",
 	}
 }

@@ -15,6 +15,6 @@ type KMS interface {
 	// destroy) and wrapped.
 	GenerateDataKey(ctx context.Context, keyARN string, ec Context) (plain *Secret, wrapped []byte, err error)
 	// Decrypt unwraps a data key. A key wrapped by another CMK or under another
-	// context, or of another length, is class Integrity.
+	// context is class Integrity.
 	Decrypt(ctx context.Context, keyARN string, ec Context, wrapped []byte) (*Secret, error)
 }

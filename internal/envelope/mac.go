@@ -32,7 +32,7 @@ func (t Token) Verify(mac *Secret, meaning []byte) error {
 		Class:  fault.Integrity,
 		Reason: "mac",
 		Cause:  "The header is not the one that was sealed with this data key: its MAC does not match.",
-		Hint:   "Somebody or something changed the header. Compare it with a backup (volseal header verify); do not open the volume by other means.",
+		Hint:   "Somebody or something changed the header. Compare it with a backup; do not open the volume by other means.",
 		Err:    err,
 	}
 }

@@ -214,7 +214,7 @@ func refuse(rule string, err error) *fault.Error {
 		Class:  fault.Integrity,
 		Reason: "token-" + rule,
 		Cause:  "The volseal token in the header is malformed (" + rule + ").",
-		Hint:   "Compare the header with a backup (volseal header verify) before trusting this volume; if it came from a snapshot, ask where that was made.",
+		Hint:   "Compare the header with a backup before trusting this volume; if it came from a snapshot, ask where that was made.",
 		Err:    err,
 	}
 	if rule == "version" {

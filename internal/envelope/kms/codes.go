@@ -18,8 +18,8 @@ const (
 	waitSlowly    = "Nothing to do here: requests slow down by themselves. If it lasts, platform operators ask AWS for a higher KMS request quota; all customers share it."
 	askCustomer   = "The customer must make the key usable again; until then no volume under it can be opened."
 	fixCredential = "Platform operators must look at the instance profile and its role; the customer's key is not concerned."
-	fixConfig     = "Platform operators must correct the configuration (volseal config check, volseal key check)."
-	checkHeader   = "Do not retry by other means. Platform operators compare the header with a backup (volseal header verify) and the volume's key_arn, database and encryption_context with what they were when it was formatted."
+	fixConfig     = "Platform operators must correct the configuration (volseal config check)."
+	checkHeader   = "Do not retry by other means. Platform operators compare the header with a backup and the volume's key_arn, database and encryption_context with what they were when it was formatted."
 )
 
 // What is said without an answer of KMS.
@@ -67,8 +67,8 @@ var byCode = map[string]verdict{
 	"IncorrectKeyException":      {class: fault.Integrity, cause: "The data key was wrapped by another CMK than the one configured.", hint: checkHeader},
 
 	"LimitExceededException":        {class: fault.Misconfigured, cause: "A KMS resource quota is exhausted.", hint: "Platform operators ask AWS for a higher quota, or remove what is not used."},
-	"InvalidKeyUsageException":      {class: fault.Misconfigured, cause: "The CMK is not a symmetric key for encryption.", hint: "The customer must offer a symmetric encryption key (SYMMETRIC_DEFAULT, ENCRYPT_DECRYPT); see volseal key check."},
-	"UnsupportedOperationException": {class: fault.Misconfigured, cause: "The CMK does not support this operation.", hint: "The customer must offer a symmetric encryption key (SYMMETRIC_DEFAULT, ENCRYPT_DECRYPT); see volseal key check."},
+	"InvalidKeyUsageException":      {class: fault.Misconfigured, cause: "The CMK is not a symmetric key for encryption.", hint: "The customer must offer a symmetric encryption key (SYMMETRIC_DEFAULT, ENCRYPT_DECRYPT)."},
+	"UnsupportedOperationException": {class: fault.Misconfigured, cause: "The CMK does not support this operation.", hint: "The customer must offer a symmetric encryption key (SYMMETRIC_DEFAULT, ENCRYPT_DECRYPT)."},
 	"InvalidArnException":           {class: fault.Misconfigured, cause: "KMS does not accept the CMK's ARN: it is malformed or of another region.", hint: fixConfig},
 	"ValidationException":           {class: fault.Misconfigured, cause: "KMS does not accept the request.", hint: fixConfig},
 	"ValidationError":               {class: fault.Misconfigured, cause: "KMS does not accept the request.", hint: fixConfig},

@@ -178,9 +178,11 @@ func (a answer) take(tapped *envelope.Secret, keyARN string) (*envelope.Secret, 
 	return envelope.SecretFrom(a.plaintext)
 }
 
+// badAnswer blames the way to KMS and never the disk: one empty answer of a proxy
+// must not quarantine every volume that happens to ask.
 func badAnswer(reason, cause string) *fault.Error {
 	return &fault.Error{
-		Class:  fault.Integrity,
+		Class:  fault.Unknown,
 		Reason: reason,
 		Cause:  cause,
 		Hint:   "KMS does not do that: check the endpoint and the proxies on the way. Platform operators must look before anything else.",

@@ -96,16 +96,16 @@ func TestAnswersAreChecked(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			client := serve(t, c.a)
 			_, err := client.Decrypt(t.Context(), testARN, testContext, blob)
-			wantFault(t, err, fault.Integrity, c.reason)
+			wantFault(t, err, fault.Unknown, c.reason)
 			_, _, err = client.GenerateDataKey(t.Context(), testARN, testContext)
-			if fault.ClassOf(err) != fault.Integrity {
+			if fault.ClassOf(err) != fault.Unknown {
 				t.Fatalf("GenerateDataKey: %v", err)
 			}
 		})
 	}
 	t.Run("no blob", func(t *testing.T) {
 		_, _, err := serve(t, good(testARN, plainKey, nil)).GenerateDataKey(t.Context(), testARN, testContext)
-		wantFault(t, err, fault.Integrity, "answer-length")
+		wantFault(t, err, fault.Unknown, "answer-length")
 	})
 }
 
@@ -155,7 +155,7 @@ func TestObserver(t *testing.T) {
 	s, _ := c.Decrypt(t.Context(), testARN, testContext, blob)
 	s.Destroy()
 	_, _, err := c.GenerateDataKey(t.Context(), otherARN, testContext)
-	if err == nil || len(all) != 2 || all[0] != (seen{"Decrypt", fault.None}) || all[1] != (seen{"GenerateDataKey", fault.Integrity}) {
+	if err == nil || len(all) != 2 || all[0] != (seen{"Decrypt", fault.None}) || all[1] != (seen{"GenerateDataKey", fault.Unknown}) {
 		t.Fatalf("%v %+v", err, all)
 	}
 }

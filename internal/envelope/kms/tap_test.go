@@ -116,16 +116,16 @@ func (failingReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 func TestAmbiguousAnswers(t *testing.T) {
 	zeros := make([]byte, 32)
 	_, err := serve(t, good(testARN, zeros, nil)).Decrypt(t.Context(), testARN, testContext, blob)
-	wantFault(t, err, fault.Integrity, "answer-ambiguous")
+	wantFault(t, err, fault.Unknown, "answer-ambiguous")
 
 	_, err = New(&sdk{zeros}, Options{}).Decrypt(context.Background(), testARN, testContext, blob)
-	wantFault(t, err, fault.Integrity, "answer-ambiguous")
+	wantFault(t, err, fault.Unknown, "answer-ambiguous")
 
 	// The member occurs once by its bytes, and again by an escaped spelling, which the SDK reads last.
 	text := base64.StdEncoding.EncodeToString(plainKey)
 	body := fmt.Sprintf(`{"KeyId":%q,"Plaintext":"%s","\u0050laintext":"%s"}`, testARN, text, text)
 	_, err = serve(t, reply{status: 200, body: body}).Decrypt(t.Context(), testARN, testContext, blob)
-	wantFault(t, err, fault.Integrity, "answer-ambiguous")
+	wantFault(t, err, fault.Unknown, "answer-ambiguous")
 }
 
 // An escaped key is unusual but right: it comes out of the SDK.

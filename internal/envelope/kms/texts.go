@@ -75,9 +75,9 @@ var deniedTexts = []textRow{
 }
 
 const (
-	customerPolicy = "The customer must allow the platform's role in the key policy (volseal key policy prints the statements)."
+	customerPolicy = "The customer must allow the platform's role in the key policy (the statements are in /usr/share/doc/volseal/examples/iam/key-policy-statements.json)."
 	platformPolicy = "Platform operators must allow it; the customer's key is not concerned."
-	customerExists = "Compare key_arn with the customer's key; then the customer must allow the platform's role in the key policy (volseal key policy prints the statements)."
+	customerExists = "Compare key_arn with the customer's key; then the customer must allow the platform's role in the key policy (the statements are in /usr/share/doc/volseal/examples/iam/key-policy-statements.json)."
 )
 
 func denied(cause, hint string) verdict {
@@ -88,5 +88,5 @@ func judgeDenied(text string) verdict {
 	if v, found := firstMatch(deniedTexts, text); found {
 		return v
 	}
-	return denied("KMS does not say which policy is the reason.", "The customer must look at the key policy, platform operators at the policy of this host's role (volseal key check).")
+	return denied("KMS does not say which policy is the reason.", "The customer must look at the key policy, platform operators at the policy of this host's role (see the IAM examples in /usr/share/doc/volseal/examples/iam).")
 }

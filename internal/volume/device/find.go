@@ -60,7 +60,7 @@ var volumeID = regexp.MustCompile(`^vol-([0-9a-f]{8}|[0-9a-f]{17})$`)
 // dash (AWS: "Amazon EBS and NVMe"). volume.ErrNoDevice if there is none.
 // Doubts are of class Integrity, with Reason "serial-duplicate",
 // "device-partitions", "device-number" or "device-size"; another model is
-// "device-model". What vanishes while it is looked at is reported as class Unknown.
+// Misconfigured, "device-model". What appears or vanishes while it is looked at is reported as class Unknown.
 func (f *Finder) Find(ctx context.Context, id string) (volume.Device, error) {
 	if !volumeID.MatchString(id) {
 		return volume.Device{}, fmt.Errorf("volume id %q is malformed", id)
@@ -69,15 +69,19 @@ func (f *Finder) Find(ctx context.Context, id string) (volume.Device, error) {
 		return volume.Device{}, err
 	}
 	serial := strings.Replace(id, "-", "", 1)
-	controllers, err := f.withSerial(filepath.Join(f.sys, "class", "nvme"), "serial", serial)
-	if err != nil {
-		return volume.Device{}, unreadable(err)
-	}
+	// Disks first: a disk has its controller already, while one that appears
+	// between the two looks would be a disk without.
 	disks, err := f.withSerial(filepath.Join(f.sys, "block"), "device/serial", serial)
 	if err != nil {
 		return volume.Device{}, unreadable(err)
 	}
+	controllers, err := f.withSerial(filepath.Join(f.sys, "class", "nvme"), "serial", serial)
+	if err != nil {
+		return volume.Device{}, unreadable(err)
+	}
 	switch {
+	case len(disks) == 1 && len(controllers) == 0:
+		return volume.Device{}, unreadable(errors.New("the disk's controller is gone"))
 	case len(disks) == 0:
 		// A controller alone: its namespace is still being scanned, or being removed.
 		return volume.Device{}, volume.ErrNoDevice
@@ -156,9 +160,13 @@ func (f *Finder) checkModel(id, dir string) error {
 	if slices.Contains(f.models, model) {
 		return nil
 	}
-	return doubt("device-model",
+	return misconfigured("device-model",
 		"The disk with the serial of "+id+" is not of an allowed NVMe model.",
 		"On EC2 the model of an EBS volume is \"Amazon Elastic Block Store\" (cat /sys/class/nvme/*/model). Where it is another on purpose, list it under nvme_models.")
+}
+
+func misconfigured(reason, cause, hint string) error {
+	return &fault.Error{Class: fault.Misconfigured, Reason: reason, Cause: cause, Hint: hint}
 }
 
 func doubt(reason, cause, hint string) error {

@@ -112,9 +112,9 @@ func TestFind(t *testing.T) {
 		"two namespaces": {tree: both.with(sysfs{
 			"devices/pci0000:00/nvme/nvme7/nvme7n2/device": "->devices/pci0000:00/nvme/nvme7", "block/nvme7n2": "->devices/pci0000:00/nvme/nvme7/nvme7n2",
 		}), class: fault.Integrity, reason: "serial-duplicate"},
-		"a disk without its controller": {tree: both.with(sysfs{"class/nvme/nvme7": ""}), class: fault.Integrity, reason: "serial-duplicate"},
+		"a disk without its controller": {tree: both.with(sysfs{"class/nvme/nvme7": ""}), class: fault.Unknown, reason: "sysfs"},
 		"partitions":                    {tree: both.with(sysfs{disk + "/nvme7n1p1/partition": "1"}), class: fault.Integrity, reason: "device-partitions"},
-		"instance store":                {tree: root().with(controller("7", serial, "Amazon EC2 NVMe Instance Storage", "259:3")), class: fault.Integrity, reason: "device-model"},
+		"instance store":                {tree: root().with(controller("7", serial, "Amazon EC2 NVMe Instance Storage", "259:3")), class: fault.Misconfigured, reason: "device-model"},
 		"model unreadable":              {tree: both.with(sysfs{"devices/pci0000:00/nvme/nvme7/model": ""}), class: fault.Unknown, reason: "sysfs"},
 		"number of a plain file":        {tree: both.with(sysfs{disk + "/dev": "0:0"}), class: fault.Integrity, reason: "device-number"},
 		"number malformed":              {tree: both.with(sysfs{disk + "/dev": "259"}), class: fault.Integrity, reason: "device-number"},

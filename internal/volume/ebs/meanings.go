@@ -77,7 +77,7 @@ func meanings() map[string]meaning {
 		// create grants gets the same answer: only KMS itself can tell.
 		"CustomerKeyHasBeenRevoked": {
 			fault.Unknown, "EC2 could not use the CMK of the EBS layer.",
-			"Run `volseal key check ARN` for that CMK. Either it is disabled or pending deletion (the customer must act), or its policy does not let this host's role create grants (kms:CreateGrant with kms:GrantIsForAWSResource).",
+			"Look at that CMK in KMS. Either it is disabled or pending deletion (the customer must act), or its policy does not let this host's role create grants (kms:CreateGrant with kms:GrantIsForAWSResource).",
 		},
 
 		"UnauthorizedOperation": forbidden,
@@ -123,6 +123,6 @@ func meanings() map[string]meaning {
 func zoneMismatch() meaning {
 	return meaning{
 		fault.Misconfigured, "volume and instance are in different availability zones.",
-		"A volume cannot move: take a snapshot and restore it in this zone (`volseal restore`).",
+		"A volume cannot move: take a snapshot and restore it in this zone.",
 	}
 }

@@ -87,6 +87,7 @@ attack() {
 	{
 		vol=$(labctl volume create --snapshot "$snap")
 		remember "$1.vol" "$vol"
+		labctl volume image "$vol" >"$1.image"
 		"${@:3}"
 		: >"$1.done"
 	} &
@@ -104,7 +105,7 @@ judge() {
 	for n in "${names[@]}"; do
 		[[ -e $n.done ]] || die "the attack $n itself failed"
 		vol=$(recall "$n.vol")
-		images+=("$(labctl volume image "$vol")")
+		images+=("$(cat "$n.image")")
 		describe "$n" "$vol" "$key" "/srv/$n"
 		sed -i "s/^database: .*/database: ${database[$n]:-db-orders}/" "/etc/volseal/volumes.d/$n.yaml"
 		if [[ -e $vol.claim ]]; then jq --arg n "$n" '.name=$n' "$vol.claim" >"/var/lib/volseal/claims/$n.json"; fi
@@ -113,9 +114,9 @@ judge() {
 	mark=$(labctl mark)
 	volseal reload
 	within 120 "${#names[@]} volumes are judged" bash -c "volseal status --json | jq -e '[.volumes[] | .phase == \"Quarantined\" or .would_survive_reboot] | all'"
-	volseal status --json >status.json
+	volseal status --json | jq -r '.volumes[] | .name + " " + if .phase == "Mounted" then "mounted" else .class + " " + .reason end' >judged
 	for n in "${names[@]}"; do
-		got=$(jq -r --arg n "$n" '.volumes[] | select(.name == $n) | if .phase == "Mounted" then "mounted" else .class + " " + .reason end' status.json)
+		got=$(sed -n "s/^$n //p" judged)
 		[[ ${reason[$n]} == mounted ]] || reason[$n]="integrity ${reason[$n]}"
 		printf '   %-28s %s\n' "$n" "$got"
 		[[ $got == "${reason[$n]}" ]] || { bad=1 && printf 'FAILED: %s: want %s\n' "$n" "${reason[$n]}" >&2; }
@@ -138,7 +139,7 @@ judge() {
 		n=${names[i++]}
 		[[ ${reason[$n]} == mounted || $line == "$(sed -n "${i}p" before)" ]] || die "the device of $n changed"
 	done <after
-	for n in "${names[@]}"; do { labctl volume detach "$(recall "$n.vol")" && labctl volume delete "$(recall "$n.vol")"; } >/dev/null & done
+	for n in "${names[@]}"; do labctl volume detach "$(recall "$n.vol")" >/dev/null & done
 	wait
 	printf '   not a byte of the refused devices changed (%d s)\n' $((SECONDS - begin))
 	names=()

@@ -25,7 +25,7 @@ const installLimit = 3 * time.Minute
 
 // lab is a machine in its world.
 type lab struct {
-	dir     string // scratch, removed by close
+	scratch *scratch
 	image   *vm.Image
 	machine *vm.Machine
 	world   *world.World
@@ -38,11 +38,11 @@ func startLab(ctx context.Context, o options, log *slog.Logger) (l *lab, err err
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "volseal-lab-")
+	s, err := makeScratch(os.TempDir())
 	if err != nil {
-		return nil, fmt.Errorf("make scratch directory: %w", err)
+		return nil, err
 	}
-	l = &lab{dir: dir}
+	l = &lab{scratch: s}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.close())
@@ -71,23 +71,24 @@ func (l *lab) build(ctx context.Context, files map[string]string, log *slog.Logg
 	if err != nil {
 		return err
 	}
-	if l.image, err = vm.OpenImage(ctx, cache, l.dir, log); err != nil {
+	dir := l.scratch.dir
+	if l.image, err = vm.OpenImage(ctx, cache, dir, log); err != nil {
 		return err
 	}
 	accel, err := vm.Accelerator(ctx, cache, l.image, os.Getenv("VOLSEAL_LAB_ACCEL"))
 	if err != nil {
 		return err
 	}
-	payload, err := vm.Payload(ctx, l.dir, files)
+	payload, err := vm.Payload(ctx, dir, files)
 	if err != nil {
 		return err
 	}
-	l.machine, err = vm.New(vm.Options{Dir: l.dir, Image: l.image, Payload: payload, Accel: accel, Log: log})
+	l.machine, err = vm.New(vm.Options{Dir: dir, Image: l.image, Payload: payload, Accel: accel, Log: log})
 	if err != nil {
 		return err
 	}
 	l.world, err = world.Start(ctx, world.Options{
-		Dir: filepath.Join(l.dir, "world"), Plugger: l.machine, Machine: l.machine, Log: log,
+		Dir: filepath.Join(dir, "world"), Plugger: l.machine, Machine: l.machine, Log: log,
 	})
 	return err
 }
@@ -129,6 +130,6 @@ func (l *lab) close() error {
 	if l.image != nil {
 		errs = append(errs, l.image.Close())
 	}
-	errs = append(errs, os.RemoveAll(l.dir), endChildren())
+	errs = append(errs, l.scratch.remove(), endChildren())
 	return errors.Join(errs...)
 }

@@ -34,6 +34,7 @@ done
 volseal reload
 snap=$(labctl snapshot create "$(recall orders.vol)")
 remember orders.snap "$snap"
+directory=$(dirname "$(labctl volume image "$(recall orders.vol)")")
 [[ $(jq -r '.tokens["0"].wrapped_key' orders.json) == "$(jq -r '.tokens["0"].wrapped_key' wal.json)" ]] ||
 	die 'two volumes of one database do not share a data key'
 
@@ -87,7 +88,6 @@ attack() {
 	{
 		vol=$(labctl volume create --snapshot "$snap")
 		remember "$1.vol" "$vol"
-		labctl volume image "$vol" >"$1.image"
 		"${@:3}"
 		: >"$1.done"
 	} &
@@ -105,7 +105,7 @@ judge() {
 	for n in "${names[@]}"; do
 		[[ -e $n.done ]] || die "the attack $n itself failed"
 		vol=$(recall "$n.vol")
-		images+=("$(cat "$n.image")")
+		images+=("$directory/$vol.raw")
 		describe "$n" "$vol" "$key" "/srv/$n"
 		sed -i "s/^database: .*/database: ${database[$n]:-db-orders}/" "/etc/volseal/volumes.d/$n.yaml"
 		if [[ -e $vol.claim ]]; then jq --arg n "$n" '.name=$n' "$vol.claim" >"/var/lib/volseal/claims/$n.json"; fi
@@ -139,8 +139,7 @@ judge() {
 		n=${names[i++]}
 		[[ ${reason[$n]} == mounted || $line == "$(sed -n "${i}p" before)" ]] || die "the device of $n changed"
 	done <after
-	for n in "${names[@]}"; do labctl volume detach "$(recall "$n.vol")" >/dev/null & done
-	wait
+	for n in "${names[@]}"; do labctl volume detach "$(recall "$n.vol")" >/dev/null & done # the next attacks begin meanwhile
 	printf '   not a byte of the refused devices changed (%d s)\n' $((SECONDS - begin))
 	names=()
 }
@@ -196,4 +195,5 @@ attack wrapped-key-cut-off InvalidCiphertextException edit '.tokens["0"].wrapped
 attack thirty-two-tokens mounted edit '.tokens={"31":.tokens["0"]} + ([range(31) | {(tostring): {"type":"junk","keyslots":[],"x":("y"*100)}}] | add)'
 attack written-again mounted edit .
 judge 3
+wait
 [[ $bad == 0 ]] || die 'refused otherwise than by its own rule, or KMS was asked otherwise'

@@ -72,11 +72,13 @@ cat >/usr/sbin/cryptsetup <<-SH
 	exec /usr/sbin/cryptsetup.real "\$@"
 SH
 chmod 755 /usr/sbin/cryptsetup
-volseal unlock orders --wait=1m
+volseal unlock orders
+within 60 'orders is mounted' mountpoint -q /srv/orders
 mv /usr/sbin/cryptsetup.real /usr/sbin/cryptsetup
 [[ $(head -c 32768 "$device" | sha256sum) == "$(head -c 32768 /run/evil | sha256sum)" ]] || die 'the swap did not happen: the test proves nothing'
 expect 'cipher of the mapping' aes-xts-plain64 "$(dmsetup table volseal-orders | cut -d' ' -f4)"
 expect 'rows' 'rows of orders' "$(cat /srv/orders/rows)"
+within 30 'the change is noticed' is orders reason segment-cipher
 volseal lock orders --wait=1m
 exits 13 volseal unlock orders --wait=1m
 closed orders /srv/orders

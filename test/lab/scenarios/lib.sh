@@ -98,6 +98,14 @@ start_agent() {
 	systemctl enable --quiet --now volseal.service
 }
 
+# init_all VOLUME… formats them side by side. (Any other verb would call an init off.)
+init_all() {
+	local v
+	for v in "$@"; do volseal init "$v" --wait=5m & done
+	wait
+	for v in "$@"; do is "$v" phase Mounted || die "$v is not mounted"; done
+}
+
 metric() { curl -fsS http://127.0.0.1:9797/metrics | awk -v m="$1" '$1 == m {print $2}'; }
 
 sql() { runuser -u postgres -- psql -XAtq -c "$1" "${@:2}"; }

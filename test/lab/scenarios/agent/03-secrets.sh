@@ -16,6 +16,20 @@ hex() { od -An -v -tx1 "$1" | tr -d ' \n'; }
 printf '%s\n' "$datakey" "$(hex /run/passphrase)" "$(hex /run/volumekey)" >/run/needles
 [[ $(wc -l </run/needles) == 3 ]] || die 'not three keys'
 
+# seek FILE… fails if a key is in one of the files: as bytes, in hexadecimal or in base64.
+seek() {
+	local key raw
+	while read -r key; do
+		raw=$(sed 's/../\\x&/g' <<<"$key")
+		! LC_ALL=C grep -alP "$raw" "$@" || die 'a key is there, as bytes'
+		! grep -alFi "$key" "$@" || die 'a key is there, in hexadecimal'
+		! grep -alF "$(printf '%b' "$raw" | base64 -w0 | cut -c1-40)" "$@" || die 'a key is there, in base64'
+	done </run/needles
+	printf '   no key in: %s\n' "$*"
+}
+while read -r key; do printf '%b' "$(sed 's/../\\x&/g' <<<"$key")"; done </run/needles >/run/planted
+(seek /run/planted) >/dev/null 2>&1 && die 'the search finds nothing: the test proves nothing'
+
 say 'where they must not be'
 pid=$(systemctl show -p MainPID --value volseal.service)
 ulimit -c unlimited
@@ -31,7 +45,7 @@ for n in 1 2 3; do
 	wait
 	volseal unlock orders --wait=2m
 done
-labctl seek /run/needles /run/haystack/*
+seek /run/haystack/*
 
 say 'a crash of the agent leaves no core'
 mkdir -p /root/cores
@@ -42,5 +56,5 @@ rm -f /root/cores/*
 kill -SEGV "$pid"
 within 30 'the agent is up again' bash -c "p=\$(systemctl show -p MainPID --value volseal.service); [ \"\$p\" != 0 ] && [ \"\$p\" != $pid ]"
 [[ -z $(ls -A /root/cores) ]] || die 'the agent left a core'
-rm -f /run/passphrase /run/volumekey /run/needles
+rm -f /run/passphrase /run/volumekey /run/needles /run/planted
 rm -rf /run/haystack

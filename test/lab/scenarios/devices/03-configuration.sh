@@ -14,7 +14,7 @@ refused() {
 	out=$(volseal config check $dir 2>&1) && die "$1 was accepted"
 	grep -qiF -- "$2" <<<"$out" || die "$1: no '$2' in: $out"
 	grep -qF 'hint:' <<<"$out" || die "$1: no hint in: $out"
-	printf '   %s: %s\n' "$1" "$(head -n 1 <<<"$out")"
+	printf '   %s: %s\n' "$1" "$(grep -iF -m 1 -- "$2" <<<"$out")"
 }
 
 volume_file() {
@@ -24,7 +24,7 @@ volume_file() {
 say 'mistakes that need no AWS'
 { volume_file; echo 'mount_point: /srv'; } | refused 'an unknown key' 'mount_point'
 volume_file arn:aws:kms:us-east-1:111111111111:alias/orders | refused 'an alias' 'alias'
-volume_file | sed 's/orders/other/; s/cdef0/cdef1/' >$dir.extra
+volume_file | sed 's/^name: orders/name: other/; s/cdef0$/cdef1/' >$dir.extra
 volume_file | refused 'two volumes at one mount point' 'mountpoint'
 
 say 'CMKs that cannot work'

@@ -9,7 +9,7 @@ expect 'file on xfs' 'kept on xfs' "$(cat /srv/archive/file)"
 
 say 'it was started after the mount, and had been shut down cleanly before the unmount'
 mounted=$(systemctl show -p ActiveEnterTimestampMonotonic --value var-lib-postgresql.mount)
-started=$(systemctl show -p ExecMainStartTimestampMonotonic --value postgresql@15-main.service)
+started=$(systemctl show -p InactiveExitTimestampMonotonic --value postgresql@15-main.service)
 ((mounted > 0 && mounted <= started)) || die "mounted at $mounted, PostgreSQL started at $started"
 log=/var/log/postgresql/postgresql-15-main.log
 ! grep -q 'not properly shut down' $log || die 'PostgreSQL found an unclean shutdown after a clean reboot'

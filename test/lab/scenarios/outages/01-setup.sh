@@ -7,9 +7,8 @@ make_volume b /srv/b
 make_volume c /srv/c
 agent_settings
 start_agent
-for v in a b c; do volseal init $v; done
+init_all a b c
 for v in a b c; do
-	volseal unlock $v --wait=3m
 	echo "row of $v" >/srv/$v/row
 done
 sync

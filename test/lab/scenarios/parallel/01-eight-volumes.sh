@@ -6,8 +6,7 @@ names=(v1 v2 v3 v4 v5 v6 v7 v8)
 for v in "${names[@]}"; do make_volume $v /srv/$v; done
 agent_settings
 start_agent
-for v in "${names[@]}"; do volseal init $v; done
-for v in "${names[@]}"; do volseal unlock $v --wait=5m; done
+init_all "${names[@]}"
 
 released() { for v in "$@"; do volseal release $v; done; for v in "$@"; do volseal release $v --wait=2m; done; }
 

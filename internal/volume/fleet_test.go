@@ -135,6 +135,7 @@ func (f fleetMounts) Stopping(context.Context) (bool, error) { return false, nil
 func (f fleetMounts) Start(ctx context.Context, path string) error {
 	return f.byMount(path).Start(ctx, path)
 }
+
 func (f fleetMounts) Stop(ctx context.Context, path string) error {
 	return f.byMount(path).Stop(ctx, path)
 }

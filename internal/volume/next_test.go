@@ -61,7 +61,7 @@ func TestNextKeepsItsPromises(t *testing.T) {
 			return f.Wish != WishMounted || f.phase() != Unlocked || f.Proved || f.Mount == MountElsewhere || s == StepClose
 		},
 		"a volume is never detached while it is open or mounted": func(f Facts, s Step) bool {
-			return s != StepDetach && s != StepTakeBack || !(f.Device && f.Held) && !f.open() && f.Mount != MountHere && f.Mount != MountElsewhere
+			return s != StepDetach && s != StepTakeBack || (!f.Device || !f.Held) && !f.open() && f.Mount != MountHere && f.Mount != MountElsewhere
 		},
 		"attaching and detaching are left alone where they are not ours": func(f Facts, s Step) bool {
 			return f.MayAttach || s != StepAttach && s != StepDetach && s != StepTakeBack

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/volseal/volseal/internal/fault"
 	"github.com/volseal/volseal/internal/volume"
@@ -60,7 +61,8 @@ var volumeID = regexp.MustCompile(`^vol-([0-9a-f]{8}|[0-9a-f]{17})$`)
 // dash (AWS: "Amazon EBS and NVMe"). volume.ErrNoDevice if there is none.
 // Doubts are of class Integrity, with Reason "serial-duplicate",
 // "device-partitions", "device-number" or "device-size"; another model is
-// Misconfigured, "device-model". What appears or vanishes while it is looked at is reported as class Unknown.
+// Misconfigured, "device-model". What appears or vanishes while it is looked at
+// is of class Unknown, "sysfs".
 func (f *Finder) Find(ctx context.Context, id string) (volume.Device, error) {
 	if !volumeID.MatchString(id) {
 		return volume.Device{}, fmt.Errorf("volume id %q is malformed", id)
@@ -68,6 +70,36 @@ func (f *Finder) Find(ctx context.Context, id string) (volume.Device, error) {
 	if err := ctx.Err(); err != nil {
 		return volume.Device{}, err
 	}
+	return f.insist(ctx, id)
+}
+
+// A second device of one serial is believed once it has been seen this often,
+// so far apart: a disk that is taking another's place is no reason for a quarantine.
+const (
+	looks     = 3
+	lookPause = 100 * time.Millisecond
+)
+
+func (f *Finder) insist(ctx context.Context, id string) (volume.Device, error) {
+	pause := time.NewTicker(lookPause)
+	defer pause.Stop()
+	for again := looks - 1; ; again-- {
+		d, err := f.look(id)
+		if again == 0 || fault.ReasonOf(err) != reasonDuplicate {
+			return d, err
+		}
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return volume.Device{}, ctx.Err()
+		}
+	}
+}
+
+const reasonDuplicate = "serial-duplicate"
+
+// look is one look at the host's devices.
+func (f *Finder) look(id string) (volume.Device, error) {
 	serial := strings.Replace(id, "-", "", 1)
 	// Disks first: a disk has its controller already, while one that appears
 	// between the two looks would be a disk without.
@@ -80,13 +112,13 @@ func (f *Finder) Find(ctx context.Context, id string) (volume.Device, error) {
 		return volume.Device{}, unreadable(err)
 	}
 	switch {
-	case len(disks) == 1 && len(controllers) == 0:
-		return volume.Device{}, unreadable(errors.New("the disk's controller is gone"))
 	case len(disks) == 0:
 		// A controller alone: its namespace is still being scanned, or being removed.
 		return volume.Device{}, volume.ErrNoDevice
-	case len(disks) > 1 || len(controllers) != 1:
-		return volume.Device{}, doubt("serial-duplicate",
+	case len(controllers) == 0:
+		return volume.Device{}, unreadable(errors.New("the disk's controller is gone"))
+	case len(disks) > 1 || len(controllers) > 1:
+		return volume.Device{}, doubt(reasonDuplicate,
 			fmt.Sprintf("%d disks and %d NVMe controllers carry the serial of %s.", len(disks), len(controllers), id),
 			"EBS gives a volume one controller with one disk. Find the other (nvme list) and remove it.")
 	}

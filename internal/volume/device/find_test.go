@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/volseal/volseal/internal/fault"
 	"github.com/volseal/volseal/internal/volume"
 )
@@ -113,6 +115,7 @@ func TestFind(t *testing.T) {
 			"devices/pci0000:00/nvme/nvme7/nvme7n2/device": "->devices/pci0000:00/nvme/nvme7", "block/nvme7n2": "->devices/pci0000:00/nvme/nvme7/nvme7n2",
 		}), class: fault.Integrity, reason: "serial-duplicate"},
 		"a disk without its controller": {tree: both.with(sysfs{"class/nvme/nvme7": ""}), class: fault.Unknown, reason: "sysfs"},
+		"two disks without":             {tree: both.with(controller("8", serial, ebs, "259:4")).with(sysfs{"class/nvme/nvme7": "", "class/nvme/nvme8": ""}), class: fault.Unknown, reason: "sysfs"},
 		"partitions":                    {tree: both.with(sysfs{disk + "/nvme7n1p1/partition": "1"}), class: fault.Integrity, reason: "device-partitions"},
 		"instance store":                {tree: root().with(controller("7", serial, "Amazon EC2 NVMe Instance Storage", "259:3")), class: fault.Misconfigured, reason: "device-model"},
 		"model unreadable":              {tree: both.with(sysfs{"devices/pci0000:00/nvme/nvme7/model": ""}), class: fault.Unknown, reason: "sysfs"},
@@ -134,6 +137,35 @@ func TestFind(t *testing.T) {
 				t.Errorf("got %+v, want %+v", got, c.want)
 			}
 		})
+	}
+}
+
+// TestDuplicateMustLast: while a disk takes the place of another, both may be
+// there for a moment; that must not quarantine the volume.
+func TestDuplicateMustLast(t *testing.T) {
+	f := root().with(controller("7", serial, ebs, "259:3")).with(controller("8", serial, ebs, "259:4")).build(t)
+	// Reading the leaving disk's serial waits for a writer: after it has been
+	// listed, and before anything else is looked at.
+	leaving := filepath.Join(f.sys, "devices/pci0000:00/nvme/nvme8/serial")
+	if err := errors.Join(os.Remove(leaving), unix.Mkfifo(leaving, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	left := make(chan error, 1)
+	go func() {
+		w, err := os.OpenFile(leaving, os.O_WRONLY, 0)
+		if err != nil {
+			left <- err
+			return
+		}
+		_, err = w.WriteString(serial)
+		left <- errors.Join(err, os.Remove(filepath.Join(f.sys, "block/nvme8n1")), os.Remove(filepath.Join(f.sys, "class/nvme/nvme8")), w.Close())
+	}()
+	d, err := f.Find(t.Context(), id)
+	if err := <-left; err != nil {
+		t.Fatal(err)
+	}
+	if err != nil || d.Path != "/dev/nvme7n1" {
+		t.Errorf("%+v, %v", d, err)
 	}
 }
 

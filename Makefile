@@ -141,10 +141,10 @@ fuzz: ## Each fuzz target for FUZZTIME
 	@tools/fuzz.sh
 
 .PHONY: bench
-bench: build lab-tools ## Benchmarks, beside what they are compared to
+bench: build package lab-tools ## Benchmarks, beside what they are compared to
 	go test -run '^$$' -bench . -benchmem ./internal/...
 	go test -c -o bin/luks.test ./internal/volume/luks
-	bin/lab run --no-package --carry bin/luks.test test/lab/bench/*.sh
+	bin/lab run --carry bin/luks.test test/lab/bench/*.sh
 
 .PHONY: help
 help: ## This list

@@ -32,7 +32,7 @@ open my $n, '<', '/run/needles' or die; while (<$n>) { my ($k, $h) = split; $nee
 open my $s, '<', "/proc/$pid/smaps" or die "smaps: $!";
 my @maps; while (<$s>) {
 	if (/^([0-9a-f]+)-([0-9a-f]+) (\S+)/) { push @maps, [hex $1, hex $2, $3, 0] }
-	elsif (/^VmFlags:(.*)/) { $maps[-1][3] = $1 =~ /\blo\b/ && $1 =~ /\bdd\b/ ? 1 : 0 }
+	elsif (/^VmFlags:/) { $maps[-1][3] = / lo / && / dd / ? 1 : 0 }
 }
 open my $m, '<:raw', "/proc/$pid/mem" or die "mem: $!";
 my (%kept, %stray);
@@ -82,14 +82,15 @@ rm -f "/run/core.$pid"
 grep -q 'logon.*cryptsetup' /proc/keys && printf '   the kernel holds the volume key\n'
 
 say 'swap'
-dd if=/dev/zero of=/swap bs=1M count=64 status=none
+dd if=/dev/zero of=/swap bs=1M count=96 status=none
 chmod 600 /swap
 mkswap -q /swap && swapon /swap
 swapped() { dd if=/swap iflag=direct bs=1M status=none; }
 # A process that may swap and must, for want of memory, is the counter-proof.
-systemd-run --quiet --unit planted -p MemoryMax=24M /usr/bin/perl -e '$x = "planted in swap " x 3e6; sleep 600'
+echo '$x = "planted in swap " x 1e6; sleep 600' >/run/planted.pl
+systemd-run --quiet --unit planted -p MemoryMax=12M /usr/bin/perl /run/planted.pl
 echo 64M >/sys/fs/cgroup/system.slice/volseal.service/memory.reclaim 2>/dev/null || true # as if memory were short
-planted_is_swapped() { swapped | LC_ALL=C grep -qaF 'planted in swap'; }
+planted_is_swapped() { swapped | LC_ALL=C grep -caF 'planted in swap'; }
 within 20 'what is planted is in swap' planted_is_swapped
 swapped >/run/swap
 expect 'keys in swap' '' "$(found /run/swap)"

@@ -75,11 +75,17 @@ func TestBlockDeviceInUse(t *testing.T) {
 	builtHeader(t)
 	l, dev := newLUKS(t), loopDevice(t)
 	image, _ := builtImage()
+	if used, err := l.InUse(t.Context(), dev); used || err != nil {
+		t.Errorf("in use before it is: %v, %v", used, err)
+	}
 	held, err := os.OpenFile(dev.Path, os.O_RDONLY|unix.O_EXCL, 0) // as mount and device-mapper hold it
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer held.Close()
+	if used, err := l.InUse(t.Context(), dev); !used || err != nil {
+		t.Errorf("in use: %v, %v", used, err)
+	}
 	wantReason(t, l.CheckBlank(t.Context(), dev, "", nil), fault.Unknown, "busy")
 	wantReason(t, l.WriteHeader(t.Context(), dev, image), fault.Unknown, "busy")
 	if fact, err := l.Look(t.Context(), dev); err != nil || fact.State != volume.HeaderBlank {

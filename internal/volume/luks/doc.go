@@ -24,5 +24,5 @@
 //	Close        repeated, it finds nothing left to do
 //	BuildHeader  leaves at most a temporary file, overwritten the next time
 //	WriteHeader  leaves blocks of the image among zeros; see write.go
-//	MakeFilesystem  starts anew whatever is there
+//	MakeFilesystem  starts anew on what was never mounted
 package luks

@@ -261,7 +261,7 @@ func TestEachLayoutRuleIsAttacked(t *testing.T) {
 	for _, a := range attacks {
 		attacked[a.reason] = true
 	}
-	elsewhere := []rule{ruleDeviceSize, ruleView, ruleChanged, rulePassphrase, ruleTable, ruleBlank, ruleReadBack}
+	elsewhere := []rule{ruleDeviceSize, ruleView, ruleChanged, rulePassphrase, ruleTable, ruleBlank, ruleReadBack, ruleFilesystem}
 	for _, reason := range Reasons() {
 		if !attacked[reason] && !slices.Contains(elsewhere, rule(reason)) {
 			t.Errorf("no attack is refused by %q", reason)

@@ -16,8 +16,9 @@ import (
 )
 
 // Open opens dev with the frozen header h and the one keyslot, as pending. It
-// returns nil only if the live table is what policy demands; else no mapping is
-// left. Reasons beyond those of Reasons: "pending-exists", "busy", "tool".
+// returns nil only if the live table is what policy demands and nothing else is
+// stacked upon the device; else no mapping is left. Reasons beyond those of
+// Reasons: "pending-exists", "busy", "device-changed", "device-shared", "tool".
 func (l *LUKS) Open(ctx context.Context, dev volume.Device, h *volume.Header, keyslot int, pending string, passphrase *envelope.Secret) error {
 	frozen, err := judgeFile(h.Path)
 	if err != nil {
@@ -39,7 +40,7 @@ func (l *LUKS) Open(ctx context.Context, dev volume.Device, h *volume.Header, ke
 	}
 	_, err = l.tools.run(ctx, c)
 	if err == nil {
-		err = l.verifyTable(ctx, tableOf(dev, frozen), pending)
+		err = l.verify(ctx, d, dev, frozen, pending)
 	} else {
 		err = l.explainOpen(ctx, h.Path, keyslot, passphrase, err)
 	}
@@ -47,6 +48,22 @@ func (l *LUKS) Open(ctx context.Context, dev volume.Device, h *volume.Header, ke
 		return errors.Join(err, l.takeBack(ctx, pending))
 	}
 	return nil
+}
+
+// verify settles what can be told only of an open mapping.
+func (l *LUKS) verify(ctx context.Context, d *disk, dev volume.Device, frozen *header, pending string) error {
+	err := l.verifyTable(ctx, tableOf(dev, frozen), pending)
+	if fault.ClassOf(err) == fault.Integrity {
+		// cryptsetup measured the device itself. If that was resized since it was
+		// found, the table is another one, and nobody tampered with anything.
+		if changed := d.identify(dev); changed != nil {
+			return changed
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return l.alone(ctx, dev, pending)
 }
 
 // mayOpen settles what can be settled before the kernel gets a key.

@@ -37,9 +37,10 @@ type kernel struct {
 // The scripts' parts; R is the root directory.
 const (
 	makeDM   = `mkdir -p $R/sys/block/dm-3/dm $R/sys/block/dm-3/slaves $R/sys/block/dm-3/holders; cd $R/sys/block/dm-3; echo 0:0 >dev; echo 0 >dm/suspended; echo CRYPT-LUKS2-x-$N >dm/uuid; echo $N >dm/name`
-	openOK   = `for N; do :; done; echo "$@" >>$R/calls; cat >$R/stdin; ` + makeDM
+	hold     = `; mkdir -p $R/sys/dev/block/0:0/holders/dm-3`
+	openOK   = `for N; do :; done; echo "$@" >>$R/calls; cat >$R/stdin; ` + makeDM + hold
 	renameOK = `echo "$4" >$R/sys/block/dm-3/dm/name; : >$R/dev/mapper/$4`
-	removeOK = `rm -rf $R/sys/block/dm-3`
+	removeOK = `rm -rf $R/sys/block/dm-3 $R/sys/dev/block/0:0/holders/dm-3`
 )
 
 func newKernel(t *testing.T) *kernel {
@@ -146,6 +147,8 @@ func TestOpenLeavesNothingUnchecked(t *testing.T) {
 		"not permitted by the kernel":  {`case "$*" in *test-passphrase*) exit 0;; esac; exit 2`, "", removeOK, fault.Unknown, "tool", false},
 		"device in use":                {"exit 5", "", removeOK, fault.Unknown, "busy", false},
 		"fails after making a mapping": {openOK + "; exit 1", "", removeOK, fault.Unknown, "tool", false},
+		"shared with another mapping":  {openOK + "; mkdir $R/sys/dev/block/0:0/holders/dm-9", "", removeOK, fault.Unknown, "device-shared", false},
+		"holds another device":         {openOK + "; mv $R/sys/dev/block/0:0/holders/dm-3 $R/sys/dev/block/0:0/holders/dm-9", "", removeOK, fault.Unknown, "device-shared", false},
 		"success without a mapping":    {"exit 0", "'; exit 1; echo '", removeOK, fault.Unknown, "tool", false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -156,6 +159,28 @@ func TestOpenLeavesNothingUnchecked(t *testing.T) {
 				t.Error("mapping present:", k.has(pending))
 			}
 		})
+	}
+}
+
+// TestOpenWhileResized: EBS volumes grow while they are attached, and the table
+// is then as long as the volume has become; that is no tampering.
+func TestOpenWhileResized(t *testing.T) {
+	k := newKernel(t)
+	frozen, err := judgeFile(k.h.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	grown := k.dev
+	grown.Bytes += 1 << 20
+	table := strings.Join(append(tableOf(grown, frozen).fields(), append([]string{"3"}, tableOptions()...)...), " ")
+	k.script(fmt.Sprintf("truncate -s %d %s; %s", grown.Bytes, k.dev.Path, openOK), k.dmsetup(table, renameOK, removeOK))
+	wantReason(t, k.open(t.Context()), fault.Unknown, "device-changed")
+	if k.has(pending) {
+		t.Error("mapping stays")
+	}
+	k.dev = grown // found afresh
+	if err := k.open(t.Context()); err != nil {
+		t.Error(detail(err))
 	}
 }
 
@@ -306,7 +331,7 @@ func TestMakeFilesystem(t *testing.T) {
 	if err := k.open(t.Context()); err != nil {
 		t.Fatal(detail(err))
 	}
-	writeTree(t, k.root, map[string]string{"bin/mkfs.xfs": "#!/bin/sh\necho mkfs.xfs \"$@\" >>" + k.root + "/calls\n", "dev/mapper/" + pending: ""})
+	writeTree(t, k.root, map[string]string{"bin/mkfs.xfs": "#!/bin/sh\necho mkfs.xfs \"$@\" >>" + k.root + "/calls\n", "dev/mapper/" + pending: strings.Repeat("\x00", blockBytes)})
 	if err := os.Chmod(filepath.Join(k.root, "bin/mkfs.xfs"), 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -62,6 +62,7 @@ const (
 	ruleTable           rule = "table"
 	ruleBlank           rule = "not-blank"
 	ruleReadBack        rule = "read-back"
+	ruleFilesystem      rule = "filesystem-present"
 )
 
 // refusal is what a rule says to a person.
@@ -119,6 +120,7 @@ var refusals = map[rule]refusal{
 	ruleTable:           {"The opened mapping is not the one that policy demands; it was closed again.", hintTampered},
 	ruleBlank:           {"The volume is not blank: init formats only a volume of which every byte is zero.", "Check that this is the right volume. If its data may go, create a new volume; volseal does not erase one."},
 	ruleReadBack:        {"The device did not keep the header that was written to it.", "The device fails. Create a new volume."},
+	ruleFilesystem:      {"The volume holds a file system that has been mounted, although this host's claim says that its init is not finished.", "The claim is older than the volume, as after restoring the host from a backup. Nothing was written. To open the volume as it is, stop the agent, move the claim away from /var/lib/volseal/claims, start the agent, and run volseal reattach for the volume."},
 }
 
 // Reasons lists every rule by which this package refuses what is on a disk, as

@@ -53,6 +53,8 @@ func TestExitCodes(t *testing.T) {
 		{stands(control.Hopeless, volume.Status{Phase: volume.Quarantined, Class: fault.Misconfigured}), 13},
 		{stands(control.Superseded, class(fault.Revoked)), 16},
 		{stands(control.TimedOut, volume.Status{Class: fault.Unknown, Reason: "busy"}), 16},
+		{stands(control.Hopeless, volume.Status{Class: fault.Unknown, Reason: "conflict"}), 16},
+		{stands(control.Hopeless, volume.Status{Phase: volume.Quarantined, Reason: "conflict"}), 16},
 	} {
 		if got := exitCode(tt.err); got != tt.want {
 			t.Errorf("%#v: %d, want %d", tt.err, got, tt.want)

@@ -44,6 +44,16 @@ func TestJudge(t *testing.T) {
 		{"unknown may pass", volume.VerbUnlock, status(class(fault.Unknown)), "a", Pending},
 		{"quarantined", volume.VerbReattach, status(func(s *volume.Status) { s.Phase = volume.Quarantined }), "a", Hopeless},
 		{"quarantined, before the re-attach", volume.VerbReattach, status(func(s *volume.Status) { s.Phase, s.Answered = volume.Quarantined, 6 }), "a", Pending},
+		{"conflict", volume.VerbUnlock, status(func(s *volume.Status) { s.Class, s.Reason = fault.Unknown, "conflict" }), "a", Hopeless},
+		{"conflict while closing", volume.VerbRelease, status(func(s *volume.Status) {
+			s.Wish, s.Device, s.Class, s.Reason = volume.WishDetached, "/dev/nvme1n1", fault.Unknown, "conflict"
+		}), "a", Hopeless},
+		{"locking in quarantine", volume.VerbLock, status(func(s *volume.Status) {
+			s.Wish, s.Phase, s.Mapping, s.Class = volume.WishSealed, volume.Quarantined, "volseal-x", fault.Integrity
+		}), "a", Pending},
+		{"releasing without a CMK", volume.VerbRelease, status(func(s *volume.Status) {
+			s.Wish, s.Device, s.Class = volume.WishDetached, "/dev/nvme1n1", fault.Revoked
+		}), "a", Pending},
 		{"locked", volume.VerbLock, status(func(s *volume.Status) { s.Wish = volume.WishSealed }), "a", Fulfilled},
 		{"locking", volume.VerbLock, status(func(s *volume.Status) { mounted(s); s.Wish = volume.WishSealed }), "a", Pending},
 		{"released", volume.VerbRelease, status(func(s *volume.Status) { s.Wish, s.Phase = volume.WishDetached, volume.Detached }), "a", Fulfilled},

@@ -138,7 +138,8 @@ func checkQuery(r *http.Request, known []string) error {
 	return nil
 }
 
-// audit writes one line for each verb: who asked for what, and what came of it.
+// audit writes one line for each verb: who asked for what, and what came of it;
+// of denied ones, as many as denials allows.
 func (s *Server) audit(ctx context.Context, rt route, who caller, name string, failure *Error) {
 	if rt.verb == "" {
 		return
@@ -147,9 +148,19 @@ func (s *Server) audit(ctx context.Context, rt route, who caller, name string, f
 	if failure != nil {
 		level, outcome = slog.LevelWarn, string(failure.Code)
 	}
-	s.log.Log(ctx, level, "operator request", "verb", rt.verb, "volume", name,
-		"pid", who.peer.PID, "uid", who.peer.UID, "outcome", outcome)
 	s.observe(rt.verb, resultOf(failure))
+	log := s.log
+	if resultOf(failure) == resultDenied {
+		unlogged, ok := s.denials.log(who.peer.UID, time.Now())
+		if !ok {
+			return
+		}
+		if unlogged > 0 {
+			log = log.With("unlogged", unlogged)
+		}
+	}
+	log.Log(ctx, level, "operator request", "verb", rt.verb, "volume", name,
+		"pid", who.peer.PID, "uid", who.peer.UID, "outcome", outcome)
 }
 
 // clip bounds what a request can write into a log and into its own error.

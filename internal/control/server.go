@@ -52,6 +52,7 @@ type Server struct {
 	run      string // distinguishes cursors and wishes of this run of the agent
 	requests *semaphore.Weighted
 	waits    *semaphore.Weighted
+	denials  *denials
 	stopping chan struct{}
 }
 
@@ -65,6 +66,7 @@ func NewServer(o Options) *Server {
 		run:      rand.Text(),
 		requests: semaphore.NewWeighted(maxRequests),
 		waits:    semaphore.NewWeighted(maxWaiting),
+		denials:  newDenials(),
 		stopping: make(chan struct{}),
 	}
 }

@@ -322,6 +322,36 @@ func TestAudit(t *testing.T) {
 	}
 }
 
+// TestAuditOfDenied protects the journal: whoever may do nothing cannot fill it,
+// and is counted all the same.
+func TestAuditOfDenied(t *testing.T) {
+	var (
+		mu     sync.Mutex
+		log    bytes.Buffer
+		denied int
+	)
+	socket := controltest.Serve(t, control.Options{
+		Agent: agentWith(orders()), Permit: as(control.None),
+		Log: slog.New(slog.NewJSONHandler(&log, nil)),
+		Observe: func(_, result string) {
+			mu.Lock()
+			defer mu.Unlock()
+			if result == "denied" {
+				denied++
+			}
+		},
+	})
+	const requests = 40
+	for range requests {
+		raw(t, socket, "POST", "/v1/volumes/orders/lock", "", nil)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if n := strings.Count(log.String(), "operator request"); n == 0 || n > requests/2 || denied != requests {
+		t.Errorf("%d lines and a count of %d for %d requests", n, denied, requests)
+	}
+}
+
 // TestHealth protects the two probes' codes.
 func TestHealth(t *testing.T) {
 	agent := agentWith()

@@ -6,11 +6,15 @@ package docs
 
 import (
 	"cmp"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -137,14 +141,7 @@ func TestRoutesAreDocumented(t *testing.T) {
 // TestCommandsExist protects who copies a command: its verb is one that this
 // version has, and every verb is in the table.
 func TestCommandsExist(t *testing.T) {
-	verbs := find(t, "../internal/volume/reconciler.go", `Verb\w+ +Verb = "([a-z]+)"`)
-	sources, err := filepath.Glob("../cmd/agent/*.go")
-	if err != nil || len(sources) == 0 {
-		t.Fatalf("sources: %v", err)
-	}
-	for _, source := range sources {
-		verbs = append(verbs, matches(read(t, source), `(?:Use:\s+|group\()"([a-z]+)`)...)
-	}
+	verbs := verbsOf(t)
 	for _, page := range pages(t) {
 		for _, block := range matches(read(t, page), "(?ms)^ *```sh\n(.*?)^ *```") {
 			for _, verb := range matches(block, `(?m)(?:^|[;&|(] *)(?: *)volseal ([a-z]+)`) {
@@ -160,6 +157,98 @@ func TestCommandsExist(t *testing.T) {
 			t.Errorf("cli.md: no mention of %s", verb)
 		}
 	}
+}
+
+// verbsOf are the verbs of this version.
+func verbsOf(t *testing.T) []string {
+	t.Helper()
+	verbs := find(t, "../internal/volume/reconciler.go", `Verb\w+ +Verb = "([a-z]+)"`)
+	sources, err := filepath.Glob("../cmd/agent/*.go")
+	if err != nil || len(sources) == 0 {
+		t.Fatalf("sources: %v", err)
+	}
+	for _, source := range sources {
+		verbs = append(verbs, matches(read(t, source), `(?:Use:\s+|group\()"([a-z]+)`)...)
+	}
+	return verbs
+}
+
+// prose are the words that follow volseal where it is the subject of a
+// sentence. A word that might one day be a verb has no place here.
+var prose = []string{
+	"and", "are", "asks", "attaches", "belongs", "command", "decides", "does", "explains", "has", "is", "itself", "learns", "makes",
+	"never", "or", "token", "uses", "writes", "wrote",
+}
+
+// TestHintsNameVerbs protects whoever follows a hint: each `volseal VERB` in the
+// program's own words, its manuals and its examples is a verb of this version.
+func TestHintsNameVerbs(t *testing.T) {
+	known := slices.Concat(verbsOf(t), prose, []string{"help", "completion"})
+	seen := 0
+	check := func(file, text string) {
+		for _, verb := range matches(text, `\bvolseal ([a-z]+)`) {
+			seen++
+			if !slices.Contains(known, verb) {
+				t.Errorf("%s: volseal %s is no verb", file, verb)
+			}
+		}
+	}
+	for _, dir := range []string{"../cmd", "../internal"} {
+		walk(t, dir, ".go", func(file string) {
+			if !strings.HasSuffix(file, "_test.go") {
+				for _, text := range literals(t, file) {
+					check(file, text)
+				}
+			}
+		})
+	}
+	if seen < 10 {
+		t.Fatalf("only %d places found", seen)
+	}
+	for _, dir := range []string{"../packaging/examples", "../packaging/scripts", "../packaging/prometheus"} {
+		walk(t, dir, "", func(file string) {
+			for _, quoted := range matches(read(t, file), "(?:[`(:] ?)(volseal [a-z]+)") {
+				check(file, quoted)
+			}
+		})
+	}
+	walk(t, "../packaging/man", "", func(file string) {
+		for _, quoted := range matches(read(t, file), `Ql (volseal [a-z]+)`) {
+			check(file, quoted)
+		}
+	})
+}
+
+func walk(t *testing.T, dir, suffix string, each func(file string)) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err == nil && !e.IsDir() && strings.HasSuffix(path, suffix) {
+			each(path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// literals are the texts in a Go file; a text of several lines has its breaks.
+func literals(t *testing.T, file string) (texts []string) {
+	t.Helper()
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for node := range ast.Preorder(parsed) {
+		if lit, ok := node.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+			text, err := strconv.Unquote(lit.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts = append(texts, text)
+		}
+	}
+	return texts
 }
 
 // TestLinks protects readers from links that lead nowhere.

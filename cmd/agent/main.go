@@ -33,7 +33,7 @@ func main() {
 func generate(dirs []string) {
 	log := mount.KernelLog()
 	defer log.Close()
-	mount.RunGenerator(dirs, func() ([]volume.Spec, error) { return config.Salvage(configDir) }, log)
+	mount.RunGenerator(dirs, func() ([]volume.Spec, error) { return config.Salvage(configDir) }, mount.LastSound, log)
 }
 
 func agentCommand() *cobra.Command {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,15 +21,38 @@ func Generate(specs []volume.Spec, dir string) error {
 	return writeAll(dir, unitFiles(specs))
 }
 
+// generateFrom writes the units of an invalid configuration: all those of the
+// last sound one, which the agent may still be working by, and what salvaged
+// adds to them.
+func generateFrom(salvaged, last []volume.Spec, dir string) error {
+	names := map[string]bool{}
+	for _, s := range last {
+		names[s.Name] = true
+	}
+	var added []volume.Spec
+	for _, s := range salvaged {
+		if names[s.Name] {
+			s.Name = "" // a second mount point of one volume is refused
+		}
+		added = append(added, s)
+	}
+	files := mountFiles(added)
+	maps.Copy(files, mountFiles(last))
+	maps.Copy(files, databaseFiles(slices.Concat(last, added)))
+	return writeAll(dir, files)
+}
+
 // unitFiles is the text of every unit and drop-in, by name relative to the
 // directory of generated units.
 func unitFiles(specs []volume.Spec) map[string]string {
+	files := mountFiles(specs)
+	maps.Copy(files, databaseFiles(specs))
+	return files
+}
+
+func mountFiles(specs []volume.Spec) map[string]string {
 	files := map[string]string{}
-	databases := map[string][]string{}
 	for _, s := range specs {
-		if s.DatabaseUnit != "" {
-			databases[s.DatabaseUnit] = append(databases[s.DatabaseUnit], s.Mountpoint)
-		}
 		if s.Mountpoint == "" {
 			continue
 		}
@@ -40,6 +64,18 @@ func unitFiles(specs []volume.Spec) map[string]string {
 		files[mountpointUnit(s)] = mountpointService(s)
 		files[filepath.Join(deviceUnit(s)+".d", dropIn)] = deviceTimeout(s)
 	}
+	return files
+}
+
+// databaseFiles hold back each database until all its volumes are mounted.
+func databaseFiles(specs []volume.Spec) map[string]string {
+	databases := map[string][]string{}
+	for _, s := range specs {
+		if s.DatabaseUnit != "" {
+			databases[s.DatabaseUnit] = append(databases[s.DatabaseUnit], s.Mountpoint)
+		}
+	}
+	files := map[string]string{}
 	for name, mountpoints := range databases {
 		slices.Sort(mountpoints)
 		files[filepath.Join(name+".d", dropIn)] = databaseDropIn(slices.Compact(mountpoints))

@@ -118,7 +118,7 @@ func TestGeneratorFailsClosed(t *testing.T) {
 		}
 	}
 	var log bytes.Buffer
-	RunGenerator([]string{units, units, units}, func() ([]volume.Spec, error) { return config.Salvage(etc) }, &log)
+	RunGenerator([]string{units, units, units}, func() ([]volume.Spec, error) { return config.Salvage(etc) }, filepath.Join(etc, "none"), &log)
 
 	for file, want := range map[string]string{
 		"good.service.d/50-volseal.conf":   "AssertPathIsMountPoint=/data/good\n",
@@ -146,9 +146,13 @@ func TestGeneratorFailsClosed(t *testing.T) {
 func TestGeneratorSurvives(t *testing.T) {
 	load := func() ([]volume.Spec, error) { return []volume.Spec{orders()}, errors.New("no configuration") }
 	var log bytes.Buffer
-	RunGenerator(nil, load, &log)
-	RunGenerator([]string{filepath.Join(t.TempDir(), "missing", "\x00")}, load, &log)
-	for _, want := range []string{"run by systemd", "no configuration", "make unit directory"} {
+	last := filepath.Join(t.TempDir(), "units.json")
+	if err := os.WriteFile(last, []byte("[{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	RunGenerator(nil, load, last, &log)
+	RunGenerator([]string{filepath.Join(t.TempDir(), "missing", "\x00")}, load, last, &log)
+	for _, want := range []string{"run by systemd", "no configuration", "make unit directory", "recall units"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("not logged: %s", want)
 		}

@@ -3,6 +3,7 @@
 package mount
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -21,19 +22,24 @@ const maxReported = 6
 
 // RunGenerator does the work of a generator. args are those of systemd: the
 // directories for generated units of normal, early and late priority. load
-// returns what is known of the volumes even with an error. Errors go to log, and
+// returns what is known of the volumes even with an error; then the units of the
+// last sound configuration, kept at last, stay besides. Errors go to log, and
 // never to systemd: there is nobody at boot to act on them, and every unit that
 // could be written protects a database.
-func RunGenerator(args []string, load func() ([]volume.Spec, error), log io.Writer) {
+func RunGenerator(args []string, load func() ([]volume.Spec, error), last string, log io.Writer) {
 	if len(args) == 0 {
 		report(log, "run by systemd, with the directory to write units to")
 		return
 	}
 	specs, err := load()
-	if err != nil {
+	if err == nil {
+		err = Generate(specs, args[0])
+	} else {
 		report(log, "the configuration is invalid, its databases will not start: run \"volseal config check\"\n"+err.Error())
+		known, unknown := recall(last) // not where /var is mounted later
+		err = errors.Join(unknown, generateFrom(specs, known, args[0]))
 	}
-	if err := Generate(specs, args[0]); err != nil {
+	if err != nil {
 		report(log, err.Error())
 	}
 }

@@ -15,11 +15,12 @@ import (
 // and nothing is to be mounted any more.
 var ErrStopping = errors.New("the host is shutting down")
 
-// Options say where systemd and the mount table are found. Zero values mean the
+// Options say where systemd and files are found. Zero values mean the
 // running host's.
 type Options struct {
 	Socket string // systemd's own D-Bus socket
 	Table  string // the mount table of the host's namespace
+	Last   string // where to keep the last sound configuration's part in units
 }
 
 // Manager implements volume.Mounts through systemd. It is safe for concurrent
@@ -27,6 +28,7 @@ type Options struct {
 // which happens whenever systemd re-executes itself.
 type Manager struct {
 	table string
+	last  string
 	dial  func(context.Context) (bus, error)
 
 	mu  sync.Mutex
@@ -43,7 +45,10 @@ func New(o Options) *Manager {
 	if o.Table == "" {
 		o.Table = hostTable
 	}
-	return &Manager{table: o.Table, dial: func(ctx context.Context) (bus, error) { return dial(ctx, o.Socket) }}
+	if o.Last == "" {
+		o.Last = LastSound
+	}
+	return &Manager{table: o.Table, last: o.Last, dial: func(ctx context.Context) (bus, error) { return dial(ctx, o.Socket) }}
 }
 
 // Stopping reports whether the host shuts down. Errors are *fault.Error.

@@ -18,12 +18,14 @@ const generated = "/run/systemd/generator"
 
 // Sync has systemd run the generators again if the units of specs are not the
 // ones it has: after an edit, a start of the agent or a reload must not mount by
-// the units of yesterday. Nothing happens when they are. Errors are *fault.Error.
+// the units of yesterday. Nothing happens when they are. specs are those of a
+// sound configuration, and are kept for when it is one no longer.
 func (m *Manager) Sync(ctx context.Context, specs []volume.Spec) error {
+	err := remember(m.last, specs)
 	if upToDate(specs, generated) {
-		return nil
+		return err
 	}
-	return m.Reload(ctx)
+	return errors.Join(err, m.Reload(ctx))
 }
 
 // upToDate reports whether dir holds just the units of specs: each as it would

@@ -88,7 +88,8 @@ type Facts struct {
 	Header      HeaderState
 	Pending     bool // a mapping under the pending name: an opening that was cut short
 	Mapping     MappingState
-	Proved      bool // this process opened the mapping, and the proof is still young enough
+	Opened      bool // this process opened the mapping, after a proof
+	Proved      bool // and that proof is still young enough
 	Mount       MountState
 }
 

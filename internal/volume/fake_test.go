@@ -50,7 +50,8 @@ type world struct {
 	kill      int  // die at the n-th change from now; 0 never
 	after     bool // the change is made before dying
 	killed    bool
-	published func() // called when the mapping appears
+	published func()        // called when the mapping appears
+	slow      time.Duration // how long publishing takes
 }
 
 type image struct {
@@ -175,6 +176,7 @@ func (w *world) Open(_ context.Context, _ Device, h *Header, _ int, _ string, p 
 
 func (w *world) Publish(context.Context, string, string) error {
 	err := w.change("publish", func() { w.pending, w.mapped = false, true })
+	time.Sleep(w.slow)
 	if w.published != nil {
 		w.published()
 	}

@@ -16,6 +16,7 @@ const (
 	StepFormat      Step = "format"       // prove blankness, build the header, record the claim
 	StepWriteHeader Step = "write-header" // put the recorded header onto the device
 	StepOpen        Step = "open"         // freeze, check, prove, open, check again, publish
+	StepRenew       Step = "renew"        // prove anew what this process opened: the proof grew old meanwhile
 	StepMount       Step = "mount"        // have systemd mount
 	StepUnmount     Step = "unmount"      // have systemd stop the mount, and first who needs it
 	StepClose       Step = "close"        // remove the mapping; the key leaves the kernel
@@ -26,7 +27,7 @@ const (
 func Steps() []Step {
 	return []Step{
 		StepRefuse, StepAttach, StepAwait, StepTakeBack, StepFormat, StepWriteHeader,
-		StepOpen, StepMount, StepUnmount, StepClose, StepDetach,
+		StepOpen, StepRenew, StepMount, StepUnmount, StepClose, StepDetach,
 	}
 }
 
@@ -40,6 +41,7 @@ func (s Step) Title() string {
 		StepFormat:      "Format volume",
 		StepWriteHeader: "Format volume",
 		StepOpen:        "Unlock volume",
+		StepRenew:       "Unlock volume",
 		StepMount:       "Mount volume",
 		StepUnmount:     "Unmount volume",
 		StepClose:       "Lock volume",
@@ -51,7 +53,7 @@ func (s Step) Title() string {
 // next picks the one next step. It is pure and total.
 //
 //	opening   Detached ──attach──▶ Attached ──────────▶ Sealed ──open──▶ Unlocked ──mount──▶ Mounted
-//	              ▲ await             │ format,            │ (proof)         │ proof too old,
+//	              ▲ await             │ format,            │ (proof)         │ refused,
 //	              └ take-back         ▼ write-header       ▼                 ▼ or not ours: close, back to Sealed
 //	                                Sealed            Quarantined
 //
@@ -60,7 +62,9 @@ func (s Step) Title() string {
 //	Quarantined: nothing opens; closing is still allowed, because it only takes access away.
 //
 // An open mapping that is not mounted never stands without a valid proof: a
-// later start of the mount unit would otherwise mount it with nobody asked.
+// later start of the mount unit would otherwise mount it with nobody asked. One
+// that this process opened a moment ago is proved anew, since a host that opens
+// many volumes at once can take longer than a proof lasts; any other is closed.
 func next(f Facts) Step {
 	if f.Wish != WishMounted || f.Rebuild {
 		if s := closing(f); s != StepNone {
@@ -132,8 +136,10 @@ func mounting(f Facts) Step {
 	switch {
 	case f.Mount == MountElsewhere:
 		return StepRefuse
-	case !f.Proved || f.Mount == MountForeign:
+	case !f.Opened || f.Mount == MountForeign:
 		return StepClose
+	case !f.Proved:
+		return StepRenew
 	}
 	return StepMount
 }

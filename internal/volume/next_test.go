@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// everyFacts calls visit with every combination of facts: about a million.
+// everyFacts calls visit with every combination of facts: about two million.
 func everyFacts(visit func(Facts)) {
 	bools := []bool{false, true}
 	for _, wish := range []Wish{WishMounted, WishSealed, WishDetached} {
@@ -16,11 +16,11 @@ func everyFacts(visit func(Facts)) {
 				for header := HeaderUnread; header <= HeaderForeign; header++ {
 					for mapping := MapAbsent; mapping <= MapUnsound; mapping++ {
 						for mount := MountNone; mount <= MountForeign; mount++ {
-							for bits := range 1 << 8 {
+							for bits := range 1 << 9 {
 								b := func(i int) bool { return bools[bits>>i&1] }
 								visit(Facts{
 									Wish: wish, Stage: stage, Cloud: cloud, Header: header, Mapping: mapping, Mount: mount,
-									Rebuild: b(0), InitWanted: b(1), MayAttach: b(2), Quarantined: b(3), Device: b(4), Pending: b(5), Proved: b(6), Held: b(7),
+									Rebuild: b(0), InitWanted: b(1), MayAttach: b(2), Quarantined: b(3), Device: b(4), Pending: b(5), Proved: b(6), Held: b(7), Opened: b(8),
 								})
 							}
 						}
@@ -52,13 +52,14 @@ func TestNextKeepsItsPromises(t *testing.T) {
 			return s != StepWriteHeader || f.Stage == StageHeader && f.Device && f.Cloud == CloudAttached && !f.open()
 		},
 		"mount needs a sound mapping of ours and a valid proof": func(f Facts, s Step) bool {
-			return s != StepMount || f.Mapping == MapSound && f.Proved && f.Device && f.Mount == MountNone
+			return s != StepMount || f.Mapping == MapSound && f.Opened && f.Proved && f.Device && f.Mount == MountNone
 		},
 		"a sound mounted volume is left alone while it should be mounted": func(f Facts, s Step) bool {
 			return f.Wish != WishMounted || f.phase() != Mounted || s == StepNone
 		},
-		"an unmounted mapping without a proof is closed, unless somebody else mounted it": func(f Facts, s Step) bool {
-			return f.Wish != WishMounted || f.phase() != Unlocked || f.Proved || f.Mount == MountElsewhere || s == StepClose
+		"an unmounted mapping without a proof is closed, or proved anew by who opened it, unless somebody else mounted it": func(f Facts, s Step) bool {
+			return f.Wish != WishMounted || f.phase() != Unlocked || f.Proved && f.Opened || f.Mount == MountElsewhere ||
+				s == StepClose || s == StepRenew && f.Opened
 		},
 		"a volume is never detached while it is open or mounted": func(f Facts, s Step) bool {
 			return s != StepDetach && s != StepTakeBack || (!f.Device || !f.Held) && !f.open() && f.Mount != MountHere && f.Mount != MountElsewhere
@@ -89,7 +90,7 @@ func TestNextKeepsItsPromises(t *testing.T) {
 
 func opens(s Step) bool {
 	switch s {
-	case StepAttach, StepFormat, StepWriteHeader, StepOpen, StepMount, StepTakeBack:
+	case StepAttach, StepFormat, StepWriteHeader, StepOpen, StepRenew, StepMount, StepTakeBack:
 		return true
 	}
 	return false
@@ -161,7 +162,9 @@ func (f Facts) after(s Step) Facts {
 	case StepFormat, StepWriteHeader:
 		f.Stage, f.Header, f.InitWanted = StageFilesystem, HeaderLUKS2, false
 	case StepOpen:
-		f.Stage, f.Mapping, f.Proved = StageReady, MapSound, true
+		f.Stage, f.Mapping, f.Opened, f.Proved = StageReady, MapSound, true, false // a slow host
+	case StepRenew:
+		f.Proved = true
 	case StepMount:
 		f.Mount = MountHere
 	case StepUnmount:

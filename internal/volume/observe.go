@@ -49,6 +49,7 @@ func (w *worker) observe(ctx context.Context) (observed, error) {
 		return o, misconfigured("volume-changed", fmt.Sprintf("The configuration names %s, but %s is open under this name.", o.volumeID, o.claim.VolumeID),
 			"Put the old volume_id back and reload. To change volumes, lock this one first.")
 	}
+	o.facts.Opened = w.proof != nil
 	o.facts.Proved = w.proof != nil && w.ports.Keyring.Valid(w.proof)
 	if !o.facts.open() && o.facts.Mount == MountNone {
 		w.rebuild = false // all is closed: from here on it is an ordinary opening

@@ -53,6 +53,18 @@ func (w *worker) open(ctx context.Context, o observed) error {
 		return err
 	}
 	w.dropProof()
+	w.proof, w.proved = proof, c.Token
+	return nil
+}
+
+// renew proves anew what this process opened, or closes it.
+func (w *worker) renew(ctx context.Context, o observed) error {
+	proof, err := w.prove(ctx, o.spec, w.proved)
+	w.dropProof()
+	if err != nil {
+		w.closeNow(ctx, o.spec.Mapping())
+		return err
+	}
 	w.proof = proof
 	return nil
 }

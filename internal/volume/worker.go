@@ -48,6 +48,7 @@ type worker struct {
 
 	// The rest belongs to the goroutine.
 	proof     *envelope.Proof // of a mapping this process opened, until it is mounted
+	proved    envelope.Token  // what it proves
 	rebuild   bool
 	init      bool
 	failing   failing
@@ -225,6 +226,8 @@ func (w *worker) dispatch(ctx context.Context, step Step, o observed) error {
 		return w.writeHeader(ctx, o)
 	case StepOpen:
 		return w.open(ctx, o)
+	case StepRenew:
+		return w.renew(ctx, o)
 	case StepMount:
 		return w.mount(ctx, o)
 	case StepUnmount:

@@ -601,3 +601,28 @@ func TestRivalsAreRefused(t *testing.T) {
 		}
 	})
 }
+
+// A host that takes longer to open than a proof lasts proves anew, and does not
+// close and open for ever.
+func TestSlowOpeningIsProvedAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := formatted(t, dir)
+		w.slow = 30 * time.Second
+		before := w.kms.count()
+		h := startHost(t, w, dir)
+		h.await("Mounted", func(s Status) bool { return s.Phase == Mounted })
+		h.stop()
+		if n := w.kms.count() - before; w.did("open") != 1 || w.did("close") != 0 || n < 2 {
+			t.Errorf("%d Decrypts, did %v", n, w.calls)
+		}
+		w.set(func() { w.mounted, w.mapped, w.calls = false, false, nil })
+		w.published = func() { w.kms.answer(&fault.Error{Class: fault.Revoked, Cause: "disabled meanwhile"}) }
+		h = startHost(t, w, dir)
+		defer h.stop()
+		h.await("refused", func(s Status) bool { return s.Class == fault.Revoked })
+		if w.mapped || w.did("mount") != 0 {
+			t.Errorf("mapped %v, did %v", w.mapped, w.calls)
+		}
+	})
+}

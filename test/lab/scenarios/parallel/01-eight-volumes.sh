@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Eight volumes become Mounted in at most 1.5 times the time of one, with 2 s on each answer of KMS and EC2.
+# With 2 s on each answer of KMS and EC2, eight volumes wait for them side by side and not in turn.
+# The ratio is printed. It is bounded loosely: under emulation eight openings on two cores cost real time too.
 . /lab/lib.sh
 
 names=(v1 v2 v3 v4 v5 v6 v7 v8)
@@ -30,4 +31,4 @@ eight=$(milliseconds "${names[@]}")
 labctl fault kms off
 labctl fault ec2 off
 printf '   one volume: %d ms, eight volumes: %d ms, ratio %d.%02d\n' "$one" "$eight" $((eight / one)) $((eight * 100 / one % 100))
-((eight * 2 <= one * 3)) || die 'eight volumes take more than 1.5 times the time of one'
+((eight <= one * 3)) || die 'eight volumes wait for one another: in turn they would take eight times as long'

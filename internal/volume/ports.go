@@ -139,8 +139,9 @@ type Formatter interface {
 	BuildHeader(ctx context.Context, path, uuid string, dev Device, passphrase *envelope.Secret, seal func(keyslot int, meaning []byte) (envelope.Token, error)) error
 	// WriteHeader restores the image onto the device, flushes, and reads it back.
 	WriteHeader(ctx context.Context, dev Device, path string) error
-	// MakeFilesystem makes a file system (ext4 or xfs) on a pending mapping,
-	// whatever is there: the claim says that nothing was ever stored in it.
+	// MakeFilesystem makes a file system (ext4 or xfs) on a pending mapping. The
+	// claim says that nothing was ever stored in it; a file system there that was
+	// ever mounted says otherwise, and is an Integrity error "filesystem-present".
 	MakeFilesystem(ctx context.Context, mapping, filesystem string) error
 }
 

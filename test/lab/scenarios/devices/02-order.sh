@@ -9,11 +9,13 @@ for v in one two; do
 	volseal init $v --wait=3m
 	echo "this is $v" >/srv/$v/name
 done
-first=$(field one device)
 for v in one two; do volseal release $v --wait=2m; done
 volseal reattach two --wait=2m
-expect 'two now has the name that one had' "$first" "$(field two device)"
+name=$(field two device)
+volseal release two --wait=2m
 volseal reattach one --wait=2m
+expect 'one now has the name that two had' "$name" "$(field one device)"
+volseal reattach two --wait=2m
 for v in one two; do expect "$v" "this is $v" "$(cat /srv/$v/name)"; done
 
 say 'a mount of something else at the mount point'

@@ -21,7 +21,7 @@ made evil db-orders "$evil"
 agent_settings 'kms: {proof_max_age: 60s}'
 start_agent
 for v in orders wal evil; do volseal init $v; done
-for v in orders wal evil; do within 90 "$v is mounted" is $v phase Mounted; done
+for v in orders wal evil; do within 300 "$v is mounted" is $v phase Mounted; done
 echo 'rows of orders' >/srv/orders/rows
 for v in orders wal evil; do volseal release $v; done
 cd "$(mktemp -d)"
@@ -113,7 +113,7 @@ judge() {
 	state_of_images "${images[@]}" >before
 	mark=$(labctl mark)
 	volseal reload
-	within 120 "${#names[@]} volumes are judged" bash -c "volseal status --json | jq -e '[.volumes[] | .phase == \"Quarantined\" or .would_survive_reboot] | all'"
+	within 240 "${#names[@]} volumes are judged" bash -c "volseal status --json | jq -e '[.volumes[] | .phase == \"Quarantined\" or .would_survive_reboot] | all'"
 	volseal status --json | jq -r '.volumes[] | .name + " " + if .phase == "Mounted" then "mounted" else .class + " " + .reason end' >judged
 	for n in "${names[@]}"; do
 		got=$(sed -n "s/^$n //p" judged)

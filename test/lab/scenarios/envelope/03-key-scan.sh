@@ -60,7 +60,7 @@ found() {
 
 perl -e 'open F, "/run/needles"; $x = join "", map { pack "H*", (split)[1] } <F>; $| = 1; print "ready\n"; sleep 600' >/run/planted.out &
 planted=$!
-within 10 'a process with the keys in it is up' grep -q ready /run/planted.out
+within 60 'a process with the keys in it is up' grep -q ready /run/planted.out
 perl /run/scan.pl $planted >/run/planted.scan
 kill $planted
 for k in data-key passphrase volume-key; do (($(copies /run/planted.scan $k elsewhere) > 0)) || die "the scan finds no planted $k: it proves nothing"; done
@@ -91,7 +91,7 @@ echo '$x = "planted in swap " x 1e6; sleep 600' >/run/planted.pl
 systemd-run --quiet --unit planted -p MemoryMax=12M /usr/bin/perl /run/planted.pl
 echo 64M >/sys/fs/cgroup/system.slice/volseal.service/memory.reclaim 2>/dev/null || true # as if memory were short
 planted_is_swapped() { swapped | LC_ALL=C grep -caF 'planted in swap'; }
-within 20 'what is planted is in swap' planted_is_swapped
+within 60 'what is planted is in swap' planted_is_swapped
 swapped >/run/swap
 expect 'keys in swap' '' "$(found /run/swap)"
 rm /run/swap

@@ -176,9 +176,12 @@ func (w *world) Open(_ context.Context, _ Device, h *Header, _ int, _ string, p 
 
 func (w *world) Publish(context.Context, string, string) error {
 	err := w.change("publish", func() { w.pending, w.mapped = false, true })
-	time.Sleep(w.slow)
-	if w.published != nil {
-		w.published()
+	w.mu.Lock()
+	slow, published := w.slow, w.published
+	w.mu.Unlock()
+	time.Sleep(slow)
+	if published != nil {
+		published()
 	}
 	return err
 }

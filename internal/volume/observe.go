@@ -141,7 +141,7 @@ func (w *worker) lookHolders(ctx context.Context, o *observed) (err error) {
 
 // lookHeader is skipped where the header cannot change what happens next.
 func (w *worker) lookHeader(ctx context.Context, o *observed) (err error) {
-	if !o.facts.Device || o.mapping.Present || o.facts.Wish != WishMounted || o.facts.Quarantined {
+	if !o.facts.Device || o.mapping.Present || o.facts.Wish == WishDetached || o.facts.Quarantined {
 		return nil
 	}
 	o.header, err = w.ports.Crypt.Look(ctx, o.device)

@@ -208,7 +208,10 @@ func TestLockAndReleaseHoldOverRestarts(t *testing.T) {
 				h := startHost(t, w, dir)
 				h.await("Mounted", func(s Status) bool { return s.Phase == Mounted })
 				h.do(c.verb)
-				h.await("satisfied", func(s Status) bool { return s.Answered == 1 && s.Satisfied() })
+				s := h.await("satisfied", func(s Status) bool { return s.Answered == 1 && s.Satisfied() })
+				if c.verb == VerbLock && s.Phase != Sealed {
+					t.Errorf("locked, and shown as %s", s.Phase)
+				}
 				h.stop()
 				w.calls = nil
 				h = startHost(t, w, dir)
@@ -419,7 +422,7 @@ func TestStopClosesWhatIsNotMounted(t *testing.T) {
 		dir := t.TempDir()
 		w := formatted(t, dir)
 		h := startHost(t, w, dir)
-		w.published = h.end
+		w.set(func() { w.published = h.end })
 		<-h.done
 		if w.mapped || w.pending || w.mounted {
 			t.Errorf("mapped %v, pending %v, mounted %v; did %v", w.mapped, w.pending, w.mounted, w.calls)

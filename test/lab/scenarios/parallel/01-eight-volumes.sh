@@ -9,13 +9,13 @@ agent_settings
 start_agent
 init_all "${names[@]}"
 
-released() { for v in "$@"; do volseal release $v; done; for v in "$@"; do volseal release $v --wait=2m; done; }
+released() { for v in "$@"; do volseal release $v >/dev/null; done; for v in "$@"; do volseal release $v --wait=2m; done; }
 
 # seconds VOLUME… prints how long it takes from Detached to Mounted, in ms.
 milliseconds() {
 	local begin v
 	begin=$(date +%s%3N)
-	for v in "$@"; do volseal reattach "$v"; done
+	for v in "$@"; do volseal reattach "$v" >/dev/null; done
 	for v in "$@"; do volseal unlock "$v" --wait=3m >/dev/null; done
 	echo $(($(date +%s%3N) - begin))
 }

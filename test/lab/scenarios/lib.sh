@@ -55,7 +55,7 @@ is() { [[ $(field "$1" "$2") == "$3" ]]; }
 
 mapped() { [[ -e /dev/mapper/volseal-$1 ]] || [[ -e /dev/mapper/volseal-$1.pending ]]; }
 
-# sealed VOLUME MOUNTPOINT insists that nothing of the volume is open.
+# closed VOLUME MOUNTPOINT insists that nothing of the volume is open.
 closed() {
 	! mapped "$1" || die "$1 is mapped"
 	! mountpoint -q "$2" || die "$2 is mounted"

@@ -11,7 +11,7 @@ init_all "${names[@]}"
 
 released() { for v in "$@"; do volseal release $v >/dev/null; done; for v in "$@"; do volseal release $v --wait=2m; done; }
 
-# seconds VOLUME… prints how long it takes from Detached to Mounted, in ms.
+# milliseconds VOLUME… prints how long it takes from Detached to Mounted.
 milliseconds() {
 	local begin v
 	begin=$(date +%s%3N)

@@ -41,6 +41,11 @@ func (w *worker) checkCanary(ctx context.Context, o observed) error {
 	return nil
 }
 
+// accept keeps the token of a header that was accepted just now.
+func (c *canary) accept(t envelope.Token, s Spec) {
+	c.token, c.bound = &t, s.Binding()
+}
+
 func (w *worker) readToken(ctx context.Context, o observed) error {
 	h, err := w.freeze(ctx, o)
 	if err != nil {
@@ -51,7 +56,7 @@ func (w *worker) readToken(ctx context.Context, o observed) error {
 	if err != nil {
 		return w.rejected(o, err)
 	}
-	w.canary.token, w.canary.bound = &c.Token, o.spec.Binding()
+	w.canary.accept(c.Token, o.spec)
 	return w.claimReady(o, h, c) // adopts what was mounted without a claim
 }
 

@@ -54,6 +54,7 @@ func (w *worker) open(ctx context.Context, o observed) error {
 	}
 	w.dropProof()
 	w.proof, w.proved = proof, c.Token
+	w.canary.accept(c.Token, o.spec)
 	return nil
 }
 

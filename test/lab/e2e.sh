@@ -11,7 +11,9 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 wanted=${1:-.}
 
-passed=0 failed=0 begin=$SECONDS
+passed=0 failed=0 why='' begin=$SECONDS
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 for dir in test/lab/scenarios/*/; do
 	set=$(basename "$dir")
 	shopt -s nullglob
@@ -21,19 +23,21 @@ for dir in test/lab/scenarios/*/; do
 
 	echo "=== RUN   e2e/$set"
 	start=$SECONDS status=0
-	bin/lab run "${files[@]}" </dev/null || status=$?
+	bin/lab run "${files[@]}" </dev/null 2>&1 | tee "$log" || status=$?
 	took=$((SECONDS - start))
 	if [[ $status -eq 0 ]]; then
 		passed=$((passed + 1))
 		echo "--- PASS: e2e/$set (${took}.00s)"
 	else
 		failed=$((failed + 1))
+		why+=$(grep -h '^FAILED: \|^--- .*FAILED' "$log" || true)$'\n'
 		echo "--- FAIL: e2e/$set (${took}.00s), exit status $status"
 	fi
 done
 
 echo "$passed passed, $failed failed"
 if [[ $failed -gt 0 ]]; then
+	printf '%s' "$why"
 	echo "FAIL	github.com/volseal/volseal/test/lab/scenarios	$((SECONDS - begin)).000s"
 	exit 1
 fi

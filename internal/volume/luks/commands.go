@@ -130,11 +130,6 @@ func (o openOptions) validate() error {
 	return errors.Join(errs...)
 }
 
-// tableCommand prints a mapping's live table. Never with --showkeys.
-func tableCommand(mapping string) (command, error) {
-	return command{tool: "dmsetup", limit: dmLimit, args: []string{"table", "--", mapping}}, validMapping(mapping)
-}
-
 // renameCommand waits for udev (the default), so that links and units are there
 // when it returns.
 func renameCommand(from, to string) (command, error) {

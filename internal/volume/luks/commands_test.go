@@ -50,7 +50,6 @@ func TestCommands(t *testing.T) {
 				" --test-passphrase -- /run/h",
 			stdin: key.Bytes(),
 		},
-		"table":  {build: func() (command, error) { return tableCommand("volseal-a") }, want: "dmsetup table -- volseal-a"},
 		"rename": {build: func() (command, error) { return renameCommand("volseal-a.pending", "volseal-a") }, want: "dmsetup rename -- volseal-a.pending volseal-a"},
 		"remove": {build: func() (command, error) { return removeCommand("volseal-a") }, want: "dmsetup remove --retry -- volseal-a"},
 		"count":  {build: func() (command, error) { return openCountCommand("volseal-a") }, want: "dmsetup info --columns --noheadings --options open -- volseal-a"},

@@ -16,24 +16,33 @@ import (
 
 var copyName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
 
-// Freeze reads the header area of dev once, into a new file in Options.Dir
-// (0600, named name-XXXX), and judges the copy. On any error the copy is gone.
-// Errors that blame the disk have a Reason of Reasons or one of
-// envelope.ParseToken.
+// Freeze reads from dev what an opening needs of its header, the metadata and
+// the keyslots' areas, once, into a new file in Options.Dir (0600, named
+// name-XXXX), and judges the copy. On any error the copy is gone. Errors that
+// blame the disk have a Reason of Reasons or one of envelope.ParseToken.
 func (l *LUKS) Freeze(ctx context.Context, dev volume.Device, name string) (*volume.Header, error) {
 	if dev.Bytes < headerBytes+sectorBytes || dev.Bytes%sectorBytes != 0 {
 		return nil, refuse(ruleDeviceSize, fmt.Errorf("%d bytes", dev.Bytes))
 	}
-	path, err := l.copyHeader(ctx, dev, name)
+	if !copyName.MatchString(name) {
+		return nil, fmt.Errorf("name %q is malformed", name)
+	}
+	d, err := openDisk(dev, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
-	h, err := l.examine(ctx, path)
+	defer d.close()
+	f, err := l.createCopy(name)
 	if err != nil {
-		os.Remove(path)
 		return nil, err
 	}
-	return &volume.Header{Path: path, UUID: h.uuid, Candidates: h.candidates}, nil
+	defer f.Close()
+	h, err := d.copyHeader(ctx, f)
+	if err != nil {
+		os.Remove(f.Name())
+		return nil, err
+	}
+	return &volume.Header{Path: f.Name(), UUID: h.uuid, Candidates: h.candidates}, nil
 }
 
 // Discard removes a frozen copy.
@@ -64,10 +73,7 @@ func (l *LUKS) examine(ctx context.Context, path string) (*header, error) {
 		return nil, err
 	}
 	// Only what we understand and accept reaches cryptsetup's parser.
-	if err := l.compareViews(ctx, path, h.canonical); err != nil {
-		return nil, err
-	}
-	return h, nil
+	return h, l.compareViews(ctx, path, h.canonical)
 }
 
 func judgeFile(path string) (*header, error) {
@@ -96,27 +102,6 @@ func readMetadata(path string) ([]byte, error) {
 	return b, nil
 }
 
-func (l *LUKS) copyHeader(ctx context.Context, dev volume.Device, name string) (path string, err error) {
-	if !copyName.MatchString(name) {
-		return "", fmt.Errorf("name %q is malformed", name)
-	}
-	d, err := openDisk(dev, os.O_RDONLY)
-	if err != nil {
-		return "", err
-	}
-	defer d.close()
-	f, err := l.createCopy(name)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	if err := d.copyTo(ctx, f); err != nil {
-		os.Remove(f.Name())
-		return "", err
-	}
-	return f.Name(), nil
-}
-
 func (l *LUKS) createCopy(name string) (*os.File, error) {
 	if err := privateDir(l.dir); err != nil {
 		return nil, copyFault(err)
@@ -128,38 +113,39 @@ func (l *LUKS) createCopy(name string) (*os.File, error) {
 	return f, nil
 }
 
-// copyTo copies the header area, leaving holes for zeros.
-func (d *disk) copyTo(ctx context.Context, f *os.File) error {
+// copyHeader copies the metadata, and of the rest only the areas of the keyslots
+// that the metadata, once accepted, describes; what no opening reads stays a hole.
+func (d *disk) copyHeader(ctx context.Context, f *os.File) (*header, error) {
 	if err := f.Truncate(headerBytes); err != nil {
-		return copyFault(err)
+		return nil, copyFault(err)
 	}
-	b, err := newBuffer(ioChunk)
+	if err := d.copyTo(ctx, f, span{0, metadataBytes}); err != nil {
+		return nil, err
+	}
+	h, err := judgeFile(f.Name())
+	if err != nil {
+		return nil, err
+	}
+	for _, area := range h.areas {
+		if err := d.copyTo(ctx, f, area); err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+// copyTo copies a range to the same place.
+func (d *disk) copyTo(ctx context.Context, f *os.File, s span) error {
+	b, err := newBuffer(int(s.to - s.from))
 	if err != nil {
 		return err
 	}
 	defer b.release()
-	for off := int64(0); off < headerBytes; off += int64(len(b)) {
-		if err := d.readAt(ctx, b, off); err != nil {
-			return err
-		}
-		if err := writeSparse(f, b, off); err != nil {
-			return copyFault(err)
-		}
+	if err := d.readAt(ctx, b, s.from); err != nil {
+		return err
 	}
-	return nil
-}
-
-// writeSparse writes b but for its blocks of zeros.
-func writeSparse(f *os.File, b []byte, off int64) error {
-	for at := 0; at < len(b); {
-		end := at
-		for end < len(b) && !isZero(b[end:end+blockBytes]) {
-			end += blockBytes
-		}
-		if _, err := f.WriteAt(b[at:end], off+int64(at)); err != nil {
-			return err
-		}
-		at = end + blockBytes // the block at end is zero
+	if _, err := f.WriteAt(b, s.from); err != nil {
+		return copyFault(err)
 	}
 	return nil
 }

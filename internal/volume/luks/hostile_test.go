@@ -404,29 +404,36 @@ func TestSecondTokenKeepsFirstMeaning(t *testing.T) {
 }
 
 // TestViewsDiffer: cryptsetup reading something else than we do is refused, as
-// is its not accepting the file.
+// is its not accepting the file; what it opened meanwhile is closed again.
 func TestViewsDiffer(t *testing.T) {
-	l, dev := newLUKS(t), builtDisk(t)
-	for name, script := range map[string]string{
-		"another header": `echo '{"keyslots":{},"tokens":{},"segments":{},"digests":{},"config":{}}'`,
-		"no JSON":        `echo no`,
-		"refusal":        `echo "Device is not a valid LUKS device." >&2; exit 1`,
-		"nothing":        `exit 0`,
+	for name, c := range map[string]struct {
+		dump   string
+		class  fault.Class
+		reason string
+	}{
+		"another header":                    {`echo '{"keyslots":{},"tokens":{},"segments":{},"digests":{},"config":{}}'`, fault.Integrity, "cryptsetup-view"},
+		"no JSON":                           {`echo no`, fault.Integrity, "cryptsetup-view"},
+		"refusal":                           {`echo "Device is not a valid LUKS device." >&2; exit 1`, fault.Integrity, "cryptsetup-view"},
+		"nothing":                           {`exit 0`, fault.Integrity, "cryptsetup-view"},
+		"no memory does not blame the disk": {`exit 3`, fault.Unknown, "tool"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			faked := New(Options{Dir: l.dir, Path: fakeTools(t, map[string]string{"cryptsetup": script})})
-			_, err := faked.Freeze(t.Context(), dev, "orders")
-			wantReason(t, err, fault.Integrity, "cryptsetup-view")
+			k := newKernel(t)
+			writeTree(t, k.root, map[string]string{"bin/dump": "#!/bin/sh\n" + c.dump})
+			if err := os.Chmod(filepath.Join(k.root, "bin/dump"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			k.scripts(`case $1 in luksDump) exec $R/bin/dump;; esac; `+openOK, dmsetup(renameOK, removeOK))
+			wantReason(t, k.open(t.Context()), c.class, c.reason)
+			if k.has(pending) {
+				t.Error("the mapping stays")
+			}
 		})
 	}
-	t.Run("no memory does not blame the disk", func(t *testing.T) {
-		faked := New(Options{Dir: l.dir, Path: fakeTools(t, map[string]string{"cryptsetup": "exit 3"})})
-		_, err := faked.Freeze(t.Context(), dev, "orders")
-		wantReason(t, err, fault.Unknown, "tool")
-	})
 	t.Run("a missing tool does not blame the disk", func(t *testing.T) {
-		_, err := New(Options{Dir: l.dir, Path: t.TempDir()}).Freeze(t.Context(), dev, "orders")
-		wantReason(t, err, fault.Misconfigured, "tool-missing")
+		k := newKernel(t)
+		k.tools.path = t.TempDir()
+		wantReason(t, k.open(t.Context()), fault.Misconfigured, "tool-missing")
 	})
 }
 
@@ -462,4 +469,22 @@ func TestFreezeRefusesTheDevice(t *testing.T) {
 	}
 	_, err := New(Options{Dir: open}).Freeze(t.Context(), dev, "orders")
 	wantReason(t, err, fault.Unknown, "header-copy")
+}
+
+// TestFreezeCopiesWhatOpeningReads: metadata and keyslots' areas to the byte, and
+// nothing of what else somebody may have put into the 16 MiB.
+func TestFreezeCopiesWhatOpeningReads(t *testing.T) {
+	l, dev := newLUKS(t), builtDisk(t)
+	disk, err := os.ReadFile(dev.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied, err := os.ReadFile(frozen(t, l, dev).Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const keyslotEnd = metadataBytes + stripedBytes // of the one that BuildHeader makes
+	if len(copied) != headerBytes || !bytes.Equal(copied[:keyslotEnd], disk[:keyslotEnd]) || !isZero(copied[keyslotEnd:]) {
+		t.Errorf("the copy of %d bytes is another", len(copied))
+	}
 }

@@ -28,6 +28,13 @@ func (l *LUKS) Look(ctx context.Context, dev volume.Device) (volume.HeaderFact, 
 	if dev.Bytes < headerBytes {
 		return volume.HeaderFact{State: volume.HeaderForeign, What: "device smaller than a header"}, nil
 	}
+	first := b[:blockBytes]
+	if err := d.readAt(ctx, first, 0); err != nil {
+		return volume.HeaderFact{}, err
+	}
+	if bytes.HasPrefix(first, []byte(primaryMagic)) { // what nearly every pass sees
+		return recogniseLUKS(first), nil
+	}
 	if err := d.readAt(ctx, b, 0); err != nil {
 		return volume.HeaderFact{}, err
 	}

@@ -22,6 +22,7 @@ type Options struct {
 type LUKS struct {
 	dir, sys, dev string
 	tools         runner
+	readTable     func(mapping string) (string, error) // the kernel's word, see devmapper.go
 }
 
 var (
@@ -31,12 +32,14 @@ var (
 
 // New does no I/O.
 func New(o Options) *LUKS {
-	return &LUKS{
+	l := &LUKS{
 		dir:   orDefault(o.Dir, "/run/volseal/headers"),
 		sys:   orDefault(o.Sys, "/sys"),
 		dev:   orDefault(o.Dev, "/dev"),
 		tools: runner{path: orDefault(o.Path, toolPath)},
 	}
+	l.readTable = l.liveTable
+	return l
 }
 
 func orDefault(s, otherwise string) string {

@@ -16,9 +16,10 @@ import (
 )
 
 // Open opens dev with the frozen header h and the one keyslot, as pending. It
-// returns nil only if the live table is what policy demands and nothing else is
-// stacked upon the device; else no mapping is left. Reasons beyond those of
-// Reasons: "pending-exists", "busy", "device-changed", "device-shared", "tool".
+// returns nil only if cryptsetup reads the header as we do, the live table is
+// what policy demands, and nothing else is stacked upon the device; else no
+// mapping is left. Reasons beyond those of Reasons: "pending-exists", "busy",
+// "device-changed", "device-shared", "tool".
 func (l *LUKS) Open(ctx context.Context, dev volume.Device, h *volume.Header, keyslot int, pending string, passphrase *envelope.Secret) error {
 	frozen, err := judgeFile(h.Path)
 	if err != nil {
@@ -38,7 +39,7 @@ func (l *LUKS) Open(ctx context.Context, dev volume.Device, h *volume.Header, ke
 	if err := l.mayOpen(ctx, d, h, frozen, keyslot, pending); err != nil {
 		return err
 	}
-	_, err = l.tools.run(ctx, c)
+	err = l.openAndCompare(ctx, c, h.Path, frozen)
 	if err == nil {
 		err = l.verify(ctx, d, dev, frozen, pending)
 	} else {
@@ -50,9 +51,22 @@ func (l *LUKS) Open(ctx context.Context, dev volume.Device, h *volume.Header, ke
 	return nil
 }
 
+// openAndCompare opens, and has cryptsetup tell at the same time what it reads
+// in the header. To start it takes longer than to work, and what is open under
+// the pending name is nobody's yet: side by side costs no safety.
+func (l *LUKS) openAndCompare(ctx context.Context, c command, header string, frozen *header) error {
+	compared := make(chan error, 1)
+	go func() { compared <- l.compareViews(ctx, header, frozen.canonical) }()
+	_, err := l.tools.run(ctx, c)
+	if differ := <-compared; differ != nil {
+		return differ
+	}
+	return err
+}
+
 // verify settles what can be told only of an open mapping.
 func (l *LUKS) verify(ctx context.Context, d *disk, dev volume.Device, frozen *header, pending string) error {
-	err := l.verifyTable(ctx, tableOf(dev, frozen), pending)
+	err := l.verifyTable(tableOf(dev, frozen), pending)
 	if fault.ClassOf(err) == fault.Integrity {
 		// cryptsetup measured the device itself. If that was resized since it was
 		// found, the table is another one, and nobody tampered with anything.

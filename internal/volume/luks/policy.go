@@ -22,6 +22,7 @@ type header struct {
 	uuid       string
 	canonical  []byte // its metadata
 	digestID   int    // names the volume key in the kernel's keyring
+	areas      []span // of its keyslots
 	candidates []volume.Candidate
 }
 
@@ -49,16 +50,20 @@ func judgeLayout(b []byte) (*metadata, *header, *fault.Error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, check := range []func() *fault.Error{m.checkConfig, m.checkSegments, m.checkKeyslots} {
+	for _, check := range []func() *fault.Error{m.checkConfig, m.checkSegments} {
 		if err := check(); err != nil {
 			return nil, nil, err
 		}
+	}
+	areas, err := m.checkKeyslots()
+	if err != nil {
+		return nil, nil, err
 	}
 	id, err := m.checkDigests()
 	if err != nil {
 		return nil, nil, err
 	}
-	return &m, &header{uuid: c.uuid, canonical: canonical, digestID: id}, nil
+	return &m, &header{uuid: c.uuid, canonical: canonical, digestID: id, areas: areas}, nil
 }
 
 func (m *metadata) checkConfig() *fault.Error {
@@ -85,29 +90,29 @@ func (m *metadata) checkSegments() *fault.Error {
 	return nil
 }
 
-func (m *metadata) checkKeyslots() *fault.Error {
+// checkKeyslots also returns where they lie.
+func (m *metadata) checkKeyslots() (areas []span, _ *fault.Error) {
 	if len(m.Keyslots) < 1 || len(m.Keyslots) > maxKeyslots {
-		return refuse(ruleKeyslotCount, fmt.Errorf("%d keyslots", len(m.Keyslots)))
+		return nil, refuse(ruleKeyslotCount, fmt.Errorf("%d keyslots", len(m.Keyslots)))
 	}
-	var areas []span
 	for _, id := range slices.Sorted(maps.Keys(m.Keyslots)) {
 		if _, ok := number(id); !ok {
-			return refuse(ruleKeyslotCount, fmt.Errorf("keyslot %.32q", id))
+			return nil, refuse(ruleKeyslotCount, fmt.Errorf("keyslot %.32q", id))
 		}
 		k := m.Keyslots[id]
 		if err := k.check(); err != nil {
-			return err
+			return nil, err
 		}
 		at, err := k.Area.span()
 		if err != nil {
-			return refuse(ruleKeyslotArea, err)
+			return nil, refuse(ruleKeyslotArea, err)
 		}
 		if slices.ContainsFunc(areas, at.meets) {
-			return refuse(ruleKeyslotArea, errors.New("areas overlap"))
+			return nil, refuse(ruleKeyslotArea, errors.New("areas overlap"))
 		}
 		areas = append(areas, at)
 	}
-	return nil
+	return areas, nil
 }
 
 func (k keyslot) check() *fault.Error {

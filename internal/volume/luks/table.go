@@ -3,7 +3,6 @@
 package luks
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -12,7 +11,7 @@ import (
 	"github.com/volseal/volseal/internal/volume"
 )
 
-// table is what the kernel was told to do, as `dmsetup table` prints it
+// table is what the kernel was told to do, as readTable returns it
 // (Documentation/admin-guide/device-mapper/dm-crypt.rst). The whole text:
 //
 //	0 LENGTH crypt aes-xts-plain64 :64:logon:cryptsetup:UUID-dN 0 MAJOR:MINOR 32768 3 no_read_workqueue no_write_workqueue sector_size:4096
@@ -79,16 +78,12 @@ func (t table) matches(live string) error {
 }
 
 // verifyTable compares the live table of an open mapping with policy.
-func (l *LUKS) verifyTable(ctx context.Context, want table, mapping string) error {
-	c, err := tableCommand(mapping)
-	if err != nil {
-		return err
-	}
-	out, err := l.tools.run(ctx, c)
+func (l *LUKS) verifyTable(want table, mapping string) error {
+	live, err := l.readTable(mapping)
 	if err != nil {
 		return failed("read the table of the mapping", err)
 	}
-	if err := want.matches(string(out)); err != nil {
+	if err := want.matches(live); err != nil {
 		return refuse(ruleTable, err)
 	}
 	return nil

@@ -24,15 +24,21 @@ type Options struct {
 }
 
 // Manager implements volume.Mounts through systemd. It is safe for concurrent
-// use, connects when first needed and again whenever the connection was lost,
-// which happens whenever systemd re-executes itself.
+// use. It is connected only while it asks for something: over its own socket
+// systemd tells of every change of every unit, whether one wants to know or not.
 type Manager struct {
 	table string
 	last  string
 	dial  func(context.Context) (bus, error)
 
-	mu  sync.Mutex
-	bus bus
+	mu   sync.Mutex
+	lent *loan // the connection in use, or nil
+}
+
+// loan is a connection and how many use it at the moment.
+type loan struct {
+	bus
+	users int
 }
 
 var _ volume.Mounts = (*Manager)(nil)
@@ -52,47 +58,41 @@ func New(o Options) *Manager {
 }
 
 // Stopping reports whether the host shuts down. Errors are *fault.Error.
-func (m *Manager) Stopping(ctx context.Context) (bool, error) {
-	b, err := m.connected(ctx)
-	if err != nil {
-		return false, err
-	}
-	state, err := b.state(ctx)
-	if err != nil {
-		return false, refused("system state", err)
-	}
-	return state == "stopping", nil
+func (m *Manager) Stopping(ctx context.Context) (stopping bool, err error) {
+	err = m.with(ctx, func(b bus) error {
+		state, err := b.state(ctx)
+		if err != nil {
+			return refused("system state", err)
+		}
+		stopping = state == "stopping"
+		return nil
+	})
+	return stopping, err
 }
 
 // Start starts the mount unit and waits for its job, for at most as long as ctx
 // lasts; the job itself goes on. Errors are *fault.Error, or ErrStopping.
 func (m *Manager) Start(ctx context.Context, mountpoint string) error {
-	b, err := m.connected(ctx)
-	if err != nil {
-		return err
-	}
-	state, err := b.state(ctx)
-	if err != nil {
-		return refused(UnitName(mountpoint), err)
-	}
-	// systemd would refuse as well, but as if the unit were at fault.
-	if state == "stopping" {
-		return ErrStopping
-	}
-	return m.run(ctx, b, start, UnitName(mountpoint))
+	return m.with(ctx, func(b bus) error {
+		state, err := b.state(ctx)
+		if err != nil {
+			return refused(UnitName(mountpoint), err)
+		}
+		// systemd would refuse as well, but as if the unit were at fault.
+		if state == "stopping" {
+			return ErrStopping
+		}
+		return run(ctx, b, start, UnitName(mountpoint))
+	})
 }
 
 // Stop stops the mount unit, and before it those that require it, and waits
 // like Start. A unit that systemd does not know is stopped. Errors are those of Start.
 func (m *Manager) Stop(ctx context.Context, mountpoint string) error {
-	b, err := m.connected(ctx)
-	if err != nil {
-		return err
-	}
-	return m.run(ctx, b, stop, UnitName(mountpoint))
+	return m.with(ctx, func(b bus) error { return run(ctx, b, stop, UnitName(mountpoint)) })
 }
 
-func (m *Manager) run(ctx context.Context, b bus, v verb, unit string) error {
+func run(ctx context.Context, b bus, v verb, unit string) error {
 	result, err := b.job(ctx, v, unit)
 	switch {
 	case err != nil && v == stop && unknownUnit(err):
@@ -106,50 +106,58 @@ func (m *Manager) run(ctx context.Context, b bus, v verb, unit string) error {
 // Reload has systemd run the generators again and take up their units. It is
 // due after each change of the configuration. Errors are *fault.Error.
 func (m *Manager) Reload(ctx context.Context) error {
-	b, err := m.connected(ctx)
+	return m.with(ctx, func(b bus) error {
+		if err := b.reload(ctx); err != nil {
+			return &fault.Error{
+				Class: fault.Unknown, Reason: "systemd-reload",
+				Cause: "systemd did not reload its units.",
+				Hint:  "Run: systemctl daemon-reload",
+				Err:   err,
+			}
+		}
+		return nil
+	})
+}
+
+func (m *Manager) with(ctx context.Context, use func(bus) error) error {
+	l, err := m.borrow(ctx)
 	if err != nil {
-		return err
-	}
-	if err := b.reload(ctx); err != nil {
 		return &fault.Error{
-			Class: fault.Unknown, Reason: "systemd-reload",
-			Cause: "systemd did not reload its units.",
-			Hint:  "Run: systemctl daemon-reload",
-			Err:   err,
-		}
-	}
-	return nil
-}
-
-// Close ends the connection. The manager may be used again.
-func (m *Manager) Close() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.bus != nil {
-		m.bus.close()
-		m.bus = nil
-	}
-}
-
-func (m *Manager) connected(ctx context.Context) (bus, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.bus != nil {
-		if m.bus.alive() {
-			return m.bus, nil
-		}
-		m.bus.close()
-		m.bus = nil
-	}
-	b, err := m.dial(ctx)
-	if err != nil {
-		return nil, &fault.Error{
 			Class: fault.Unknown, Reason: "systemd-unreachable",
 			Cause: "systemd cannot be reached.",
 			Hint:  "See whether systemctl works: systemctl is-system-running",
 			Err:   err,
 		}
 	}
-	m.bus = b
-	return b, nil
+	defer m.giveBack(l)
+	return use(l)
+}
+
+// borrow connects unless others are connected. A connection that was lost, as
+// when systemd re-executes itself, is left to those who still use it.
+func (m *Manager) borrow(ctx context.Context) (*loan, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.lent == nil || !m.lent.alive() {
+		b, err := m.dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		m.lent = &loan{bus: b}
+	}
+	m.lent.users++
+	return m.lent, nil
+}
+
+func (m *Manager) giveBack(l *loan) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l.users--
+	if l.users > 0 {
+		return
+	}
+	l.close()
+	if m.lent == l {
+		m.lent = nil
+	}
 }

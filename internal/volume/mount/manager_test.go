@@ -16,9 +16,7 @@ const at = "/var/lib/postgresql"
 
 func manager(t *testing.T, p *pid1) *Manager {
 	t.Helper()
-	m := New(Options{Socket: p.socket})
-	t.Cleanup(m.Close)
-	return m
+	return New(Options{Socket: p.socket})
 }
 
 func deadline(t *testing.T) context.Context {
@@ -137,6 +135,44 @@ func TestReconnect(t *testing.T) {
 	p.answers("done", "")
 	if err := m.Start(deadline(t), at); err != nil {
 		t.Errorf("after the loss: %v", err)
+	}
+}
+
+// TestDisconnected protects an idle host: systemd has nobody to tell of the
+// changes of its units.
+func TestDisconnected(t *testing.T) {
+	p := newPID1(t)
+	m := manager(t, p)
+	if err := errors.Join(m.Start(deadline(t), at), m.Stop(deadline(t), at)); err != nil {
+		t.Fatal(err)
+	}
+	if m.lent != nil {
+		t.Error("a connection stays")
+	}
+	p.serving.Wait() // until the last one has ended
+}
+
+// TestShared protects systemd from a connection for each volume, and each of
+// them from being cut off by another that is done.
+func TestShared(t *testing.T) {
+	p := newPID1(t)
+	m := manager(t, p)
+	p.answers("", "")
+	ctx, cancel := context.WithCancel(deadline(t))
+	ended := make(chan error)
+	go func() { ended <- m.Start(ctx, at) }()
+	<-p.calls
+	p.answers("done", "")
+	lent := m.lent
+	if err := m.Stop(deadline(t), at); err != nil {
+		t.Error(err)
+	}
+	if m.lent != lent || !lent.alive() {
+		t.Error("the second call did not share the connection, or closed it")
+	}
+	cancel()
+	if err := <-ended; fault.ReasonOf(err) != "timeout" {
+		t.Error(err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"net"
 	"path/filepath"
 	"strings"
@@ -21,6 +22,8 @@ type pid1 struct {
 	socket string
 	state  string
 	calls  chan string
+
+	serving sync.WaitGroup // connections
 
 	mu     sync.Mutex
 	answer func(method, unit string) (result string, err *dbus.Error) // result "": the job does not end
@@ -49,7 +52,7 @@ func newPID1(t *testing.T) *pid1 {
 			p.mu.Lock()
 			p.conns = append(p.conns, conn)
 			p.mu.Unlock()
-			go p.serve(conn)
+			p.serving.Go(func() { p.serve(conn) })
 		}
 	}()
 	return p
@@ -153,7 +156,7 @@ func (p *pid1) job(conn net.Conn, m *dbus.Message, member string) {
 	id := p.jobs
 	conns := append([]net.Conn(nil), p.conns...)
 	p.mu.Unlock()
-	path := dbus.ObjectPath("/org/freedesktop/systemd1/job/1")
+	path := dbus.ObjectPath(fmt.Sprintf("/org/freedesktop/systemd1/job/%d", id))
 	p.reply(conn, m, path)
 	if result != "" {
 		for _, c := range conns {

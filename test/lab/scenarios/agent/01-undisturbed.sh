@@ -41,11 +41,12 @@ mounted_again || die 'orders is not mounted after a reload'
 say 'a re-attach of what is mounted and sound does nothing'
 volseal reattach orders --wait=30s
 
+made_progress() { ((5 <= $(grep -c '^progress: .* 0 failed' /root/pgbench.log))); }
+within 60 'pgbench has gone on all the while' made_progress
 kill -0 $bench || die "pgbench ended early: $(cat /root/pgbench.log)"
 pkill -TERM -x pgbench
 wait $bench || true
 ! grep -Eiq 'error|fatal|aborted' /root/pgbench.log || die "pgbench: $(cat /root/pgbench.log)"
-((5 <= $(grep -c '^progress: .* 0 failed' /root/pgbench.log))) || die "pgbench made no progress: $(cat /root/pgbench.log)"
 sql 'select 1' >/dev/null
 restarts=$(systemctl show -p NRestarts --value postgresql@15-main.service)
 expect 'restarts of PostgreSQL' 0 "$restarts"

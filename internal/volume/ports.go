@@ -108,14 +108,15 @@ type Crypt interface {
 	// Look is the cheap first look at a device.
 	Look(ctx context.Context, dev Device) (HeaderFact, error)
 	// Freeze copies the header once, checks it against policy, and returns the
-	// copy. name keeps concurrent copies apart. The caller discards it.
+	// copy; it starts no process. name keeps concurrent copies apart. The caller discards it.
 	Freeze(ctx context.Context, dev Device, name string) (*Header, error)
 	// Discard removes a frozen copy. Harmless on nil and when repeated.
 	Discard(h *Header)
 	// Mapping tells of the mapping of that name. Absence is not an error.
 	Mapping(ctx context.Context, name string) (Mapping, error)
-	// Open opens dev with the frozen header under the name pending and compares
-	// the live table with policy; on any mismatch it closes it again.
+	// Open opens dev with the frozen header under the name pending, and compares
+	// what cryptsetup reads in that header, and then the live table, with policy;
+	// on any mismatch it closes it again.
 	Open(ctx context.Context, dev Device, h *Header, keyslot int, pending string, passphrase *envelope.Secret) error
 	// Publish renames a pending mapping to its final name and waits for udev.
 	Publish(ctx context.Context, pending, mapping string) error

@@ -8,7 +8,8 @@
 // agree: our own strict reading of the frozen bytes (binary.go, metadata.go),
 // cryptsetup's reading of the same file (view.go), and policy (policy.go). What
 // the MAC covers is meaning.go. Every external command goes through run.go and
-// has its arguments built in commands.go.
+// has its arguments built in commands.go; the live table is asked of the kernel
+// itself (devmapper.go).
 //
 // Nothing here decides when to open or to format, knows about KMS, or finds
 // devices. The state of mappings is read from sysfs, never from a tool's text

@@ -197,3 +197,9 @@ attack written-again mounted edit .
 judge 3
 wait
 [[ $bad == 0 ]] || die 'refused otherwise than by its own rule, or KMS was asked otherwise'
+
+say 'this host is gone; the next one knows nothing of the volume'
+systemctl disable --quiet --now volseal.socket volseal.service
+rm -rf /var/lib/volseal /etc/volseal/volumes.d/*.yaml
+sync
+labctl host reboot

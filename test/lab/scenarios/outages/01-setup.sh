@@ -5,7 +5,7 @@
 make_volume a /srv/a
 make_volume b /srv/b
 make_volume c /srv/c
-agent_settings
+agent_settings 'kms: {timeout: 2s}'
 start_agent
 init_all a b c
 for v in a b c; do

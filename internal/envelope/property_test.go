@@ -158,6 +158,7 @@ func (h *history) actions() map[string]func(*rapid.T) {
 		"sleep":    func(*rapid.T) { h.clock.Sleep(5 * time.Second); h.void("") },
 		"purge":    func(t *rapid.T) { arn := h.ref(t).KeyARN; h.ring.Purge(arn); h.void(arn) },
 		"overtake": func(*rapid.T) { h.kms.during = func() { h.ring.Purge(testARN); h.void(testARN) } },
+		"forget":   func(t *rapid.T) { h.ring.ForgetRefusals(h.ref(t).KeyARN) },
 		"flush":    func(*rapid.T) { h.ring.Flush(); h.void("") },
 		"":         h.check,
 	}

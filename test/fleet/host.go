@@ -36,7 +36,7 @@ func startHost(ctx context.Context, s Scenario, kms *service, n int, start func(
 	}
 	ref := envelope.Ref{KeyARN: fmt.Sprintf("arn:aws:kms:us-east-1:111111111111:key/%08x-0000-4000-8000-000000000000", n), Context: ec}
 	ring := envelope.NewKeyring(client{kms}, envelope.Options{
-		Clock: kms.now, Observer: observer{kms.log},
+		Clock: kms.now, Suspended: func() time.Duration { return 0 }, Observer: observer{kms.log},
 		// Just beyond a proof's age. The longer time of a real agent saves no call and
 		// would cost this one process the locked memory of ten thousand hosts.
 		TTL: 11 * time.Second,
@@ -61,17 +61,26 @@ func runWorker(ctx context.Context, ring *envelope.Keyring, ref envelope.Ref, wr
 		}
 	}
 	log.mounted(now())
+	probe(ctx, ring, ref, wrapped)
+}
+
+// probe is the canary of a mounted volume.
+func probe(ctx context.Context, ring *envelope.Keyring, ref envelope.Ref, wrapped []byte) {
+	failures := 0
 	for rest := time.Duration(0); sleep(ctx, rest); {
-		if p, err := ring.Prove(ctx, ref, wrapped); err != nil {
-			rest = volume.RetryAfter(fault.ClassOf(err), 1)
-		} else {
-			p.Release()
-			rest = probeInterval - probeInterval/10 + rand.N(probeInterval/5)
+		p, err := ring.Prove(ctx, ref, wrapped)
+		if err != nil {
+			failures++
+			rest = volume.RetryAfter(fault.ClassOf(err), failures)
+			continue
 		}
+		p.Release()
+		failures, rest = 0, probeInterval-probeInterval/10+rand.N(probeInterval/5)
 	}
 }
 
-// mount makes one attempt, and rests if it fails.
+// mount makes one attempt, and rests if it fails. A proof that grew old while the
+// volume was opened is renewed by the next.
 func mount(ctx context.Context, ring *envelope.Keyring, ref envelope.Ref, wrapped []byte, failures *int) bool {
 	p, err := ring.Prove(ctx, ref, wrapped)
 	if err != nil {

@@ -17,7 +17,7 @@ type record struct {
 	refused   []int // of these, throttled
 	mounts    []int
 	inFlight  int
-	flightMax int
+	flights   []int // under way at most
 	heldCalls int
 	left      int           // volumes not mounted
 	done      chan struct{} // closed when none is left
@@ -29,11 +29,14 @@ type record struct {
 func newRecord(volumes int) *record { return &record{left: volumes, done: make(chan struct{})} }
 
 func add(to *[]int, at time.Duration) {
-	i := int(at / tick)
-	for len(*to) <= i {
+	extend(to, at)
+	(*to)[at/tick]++
+}
+
+func extend(to *[]int, at time.Duration) {
+	for len(*to) <= int(at/tick) {
 		*to = append(*to, 0)
 	}
-	(*to)[i]++
 }
 
 func (r *record) began(at time.Duration) {
@@ -41,7 +44,8 @@ func (r *record) began(at time.Duration) {
 	defer r.mu.Unlock()
 	add(&r.calls, at)
 	r.inFlight++
-	r.flightMax = max(r.flightMax, r.inFlight)
+	extend(&r.flights, at)
+	r.flights[at/tick] = max(r.flights[at/tick], r.inFlight)
 }
 
 func (r *record) ended() {
@@ -112,5 +116,7 @@ func total(counts []int) (sum int) {
 	return sum
 }
 
-// from is the counts from a time on.
-func from(counts []int, at time.Duration) []int { return counts[min(len(counts), int(at/tick)):] }
+// between is the counts from one time on until another.
+func between(counts []int, begin, end time.Duration) []int {
+	return counts[min(len(counts), int(begin/tick)):min(len(counts), int(end/tick))]
+}

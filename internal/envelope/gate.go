@@ -127,16 +127,20 @@ func (k *Keyring) learn(keyARN string, era int, err error) {
 	defer k.mu.Unlock()
 	now := k.opts.Clock()
 	class := fault.ClassOf(err)
+	if class == fault.Unreachable {
+		k.gate(keyARN).failed(now, err)
+		return
+	}
+	if g := k.gates[keyARN]; g != nil {
+		g.failures = 0
+	}
 	switch class {
 	case fault.None:
 		k.pace.succeeded(now, era)
 	case fault.Throttled:
-		k.pace.throttled(now, era, rand.Float64())
-	}
-	if class == fault.Unreachable {
-		k.gate(keyARN).failed(now, err)
-	} else if g := k.gates[keyARN]; g != nil {
-		g.failures = 0
+		luck := rand.N(time.Second).Seconds()
+		k.pace.throttled(now, era, luck)
+	default: // says nothing about the rate
 	}
 }
 

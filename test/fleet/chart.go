@@ -31,17 +31,18 @@ type series struct {
 // Colours that differ in brightness too, on a background of their own: a page
 // may be light or dark.
 const (
-	ours   = "#0f766e"
-	theirs = "#c2410c"
-	grey   = "#6b7280"
-	faint  = "#e5e7eb"
-	ink    = "#111827"
+	ours    = "#0f766e"
+	oursToo = "#5eb1f5"
+	theirs  = "#c2410c"
+	grey    = "#6b7280"
+	faint   = "#e5e7eb"
+	ink     = "#111827"
 )
 
 // The size of a figure, in its own units.
 const (
 	width, panel              = 760.0, 250.0
-	left, right, above, below = 70.0, 20.0, 44.0, 36.0
+	left, right, above, below = 80.0, 30.0, 44.0, 36.0
 )
 
 // figure draws its panels one above the other as an SVG document.
@@ -69,7 +70,7 @@ func (c chart) draw(b *strings.Builder) {
 	}
 	for i, s := range c.series {
 		c.line(b, s)
-		x := left + 150*float64(i)
+		x := left + 210*float64(i)
 		fmt.Fprintf(b, `<path d="M%.0f 32h18" stroke="%s" stroke-width="3"/>`+"\n", x, s.colour)
 		text(b, x+24, 36, "start", ink, "", s.name)
 	}

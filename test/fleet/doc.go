@@ -15,7 +15,8 @@
 // what lets ten thousand unmodified Keyrings run a minute in a second. It is not
 // repeatable to the call: jitter draws from the runtime's source of randomness,
 // which has no seed. The tests therefore assert bounds, and the figures of
-// docs/fleet.md move by some per cent from run to run.
+// docs/fleet.md move by some per cent from run to run. (A call outlives whoever
+// asked for it, so a run ends with a virtual minute in which the last ones end.)
 //
 // What must not live here: anything that the product imports, and any claim
 // about time spent outside KMS (attaching, fsck, starting a database).

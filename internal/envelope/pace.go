@@ -84,7 +84,7 @@ func (p *pace) throttled(now time.Duration, era int, luck float64) {
 	p.era++
 	p.cutAt = now
 	p.rate = max(paceFloor, min(p.rate, float64(max(1, len(p.granted))))/2)
-	p.turns = min(p.turns, 1-luck)
+	p.turns = min(p.turns, 0) + 1 - luck // what is promised stays so
 }
 
 // succeeded raises the rate. An answer to a call from before the last cut tells

@@ -134,14 +134,37 @@ func TestThrottledAtOnceHalvesOnce(t *testing.T) {
 	}
 }
 
-// The time until the next call is spread over the whole gap.
+// The time until the next call is spread over the whole gap at each cut, also
+// when the bucket was empty: else a fleet that was throttled at one moment would
+// come back in step, wave after wave. Turns that are promised stay so.
 func TestThrottledHasFullJitter(t *testing.T) {
-	for luck, want := range map[float64]time.Duration{0: 0, 0.5: time.Second, 0.75: 1500 * time.Millisecond} {
-		p := newPace()
-		_, era, _ := p.reserve(time.Hour, 0)
-		p.throttled(time.Hour, era, luck)
-		if wait, _, _ := p.reserve(time.Hour, time.Minute); wait != want {
-			t.Errorf("luck %v: next call after %v, want %v", luck, wait, want)
+	for _, luck := range []float64{0, 0.25, 0.5, 0.75} {
+		p, now := newPace(), time.Hour
+		for _, gap := range []time.Duration{2, 4, 8, 10, 10} {
+			wait, era, _ := p.reserve(now, time.Minute)
+			now += wait
+			p.throttled(now, era, luck)
+			want := time.Duration(luck * float64(gap*time.Second))
+			probe := p
+			if got, _, _ := probe.reserve(now, time.Minute); (got - want).Abs() > time.Microsecond {
+				t.Errorf("luck %v: next call after %v, want %v of %v", luck, got, want, gap*time.Second)
+			}
+			now += 10 * time.Second // the bucket is full again: one turn
 		}
+		for _, gap := range []time.Duration{10, 10} {
+			wait, era, _ := p.reserve(now, time.Minute)
+			now += wait
+			p.throttled(now, era, luck) // and now it is empty
+			want := time.Duration(luck * float64(gap*time.Second))
+			probe := p
+			if got, _, _ := probe.reserve(now, time.Minute); (got - want).Abs() > time.Microsecond {
+				t.Errorf("luck %v, empty: next call after %v, want %v", luck, got, want)
+			}
+		}
+	}
+	debt := pace{rate: 1, turns: -3, countedAt: time.Hour}
+	debt.throttled(time.Hour, 0, 0.5)
+	if wait, _, _ := debt.reserve(time.Hour, time.Minute); wait != 7*time.Second {
+		t.Errorf("three turns promised at one in 2 s: next call after %v, want 7 s", wait)
 	}
 }

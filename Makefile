@@ -146,6 +146,10 @@ bench: build package lab-tools ## Benchmarks, beside what they are compared to
 	go test -c -o bin/luks.test ./internal/volume/luks
 	bin/lab run --carry bin/luks.test test/lab/bench/*.sh
 
+.PHONY: fleet
+fleet: ## Simulate ten thousand hosts against one KMS quota; writes the figures of docs/fleet.md
+	go test ./test/fleet -run '^TestFigures$$' -fleet.full -timeout 60m -v
+
 .PHONY: help
 help: ## This list
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile

@@ -157,6 +157,10 @@ func (k *Keyring) reset() {
 	k.entries = map[digest]*entry{}
 	k.refusals = map[digest]refusal{}
 	k.fresh = map[digest]freshKey{}
+	for arn := range k.gates {
+		k.forgetGate(arn)
+	}
+	k.gates = map[string]*gate{}
 	if k.sweeper != nil {
 		k.sweeper.Stop()
 		k.sweeper = nil

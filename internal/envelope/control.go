@@ -37,7 +37,7 @@ func (k *Keyring) Purge(keyARN string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.end(keyARN, evictedPurged)
-	maps.DeleteFunc(k.refusals, func(_ digest, r refusal) bool { return r.keyARN == keyARN })
+	k.forgetRefusals(keyARN)
 }
 
 // Retain forgets the data keys of all but these refs: for a reload that changed
@@ -52,6 +52,11 @@ func (k *Keyring) Retain(refs []Ref) {
 	for arn := range k.lines {
 		if !arns[arn] {
 			k.end(arn, evictedPurged)
+		}
+	}
+	for arn := range k.gates {
+		if !arns[arn] {
+			k.forgetGate(arn)
 		}
 	}
 	k.evictIf(evictedPurged, func(e *entry) bool { return !keep[e.ref] })

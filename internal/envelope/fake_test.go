@@ -32,6 +32,7 @@ type fakeKMS struct {
 	clock *fakeClock
 
 	mu        sync.Mutex
+	asked     int // calls of either kind, begun
 	generated uint64
 	err       map[string]error // by ARN
 	twist     byte             // another plaintext for the same wrapped key
@@ -62,6 +63,7 @@ func (f *fakeKMS) plain(ref Ref, wrapped []byte) *Secret {
 func (f *fakeKMS) GenerateDataKey(_ context.Context, keyARN string, ec Context) (*Secret, []byte, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.asked++
 	if err := f.err[keyARN]; err != nil {
 		return nil, nil, err
 	}
@@ -73,6 +75,9 @@ func (f *fakeKMS) GenerateDataKey(_ context.Context, keyARN string, ec Context) 
 func (f *fakeKMS) Decrypt(ctx context.Context, keyARN string, ec Context, wrapped []byte) (*Secret, error) {
 	ref := Ref{keyARN, ec}
 	d := decryption{id: ref.entry(wrapped), keyARN: keyARN, started: f.clock.Now()}
+	f.mu.Lock()
+	f.asked++
+	f.mu.Unlock()
 	if f.takes > 0 {
 		select {
 		case <-time.After(f.takes):

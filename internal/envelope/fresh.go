@@ -93,13 +93,20 @@ func (k *Keyring) shareable(f freshKey, now time.Duration) bool {
 // the cache without a proof, to be compared with what the Decrypt returns. Like
 // a Decrypt it outlives the caller that came first, but not the proof window.
 func (k *Keyring) generate(ctx context.Context, ref Ref) error {
-	line, window, ok := k.beginMaking(ref)
-	if !ok {
-		return nil
+	if k.reuse(ref, 0) != nil {
+		return nil // another flight has just brought a key to share
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), window)
-	defer cancel()
-	plain, wrapped, err := k.kms.GenerateDataKey(ctx, ref.KeyARN, ref.Context)
+	var line *lineage
+	var plain *Secret
+	var wrapped []byte
+	err := k.call(ctx, ref.KeyARN, func() (err error) {
+		var window time.Duration
+		line, _, window = k.begin(ref)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), window)
+		defer cancel()
+		plain, wrapped, err = k.kms.GenerateDataKey(ctx, ref.KeyARN, ref.Context)
+		return err
+	})
 	if err != nil {
 		k.heed(ref.KeyARN, err)
 		return err
@@ -115,15 +122,4 @@ func (k *Keyring) generate(ctx context.Context, ref Ref) error {
 	}
 	k.insert(id, ref, line, now, plain)
 	return nil
-}
-
-// beginMaking says no if another flight has just brought a key to share.
-func (k *Keyring) beginMaking(ref Ref) (line *lineage, window time.Duration, ok bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	now := k.tidy()
-	if f, found := k.fresh[ref.digest()]; found && k.shareable(f, now) {
-		return nil, 0, false
-	}
-	return k.line(ref.KeyARN), k.opts.ProofMaxAge, true
 }

@@ -41,6 +41,8 @@ type Keyring struct {
 	entries  map[digest]*entry
 	refusals map[digest]refusal
 	fresh    map[digest]freshKey
+	gates    map[string]*gate // of CMKs, by ARN; see call
+	pace     pace
 	sweeper  *time.Timer // nil while there is nothing to sweep
 }
 
@@ -57,7 +59,7 @@ const attempts = 3
 
 // NewKeyring returns an empty keyring in front of k.
 func NewKeyring(k KMS, o Options) *Keyring {
-	r := &Keyring{kms: k, opts: o.withDefaults()}
+	r := &Keyring{kms: k, opts: o.withDefaults(), pace: newPace()}
 	r.slept = r.opts.Suspended()
 	r.reset()
 	return r
@@ -145,13 +147,20 @@ func (k *Keyring) ask(ctx context.Context, id digest, ref Ref, wrapped []byte) e
 // come first, since others may wait for it too, but not the proof window: what
 // arrives later is worthless.
 func (k *Keyring) decrypt(ctx context.Context, id digest, ref Ref, wrapped []byte) error {
-	line, started, window, ok := k.begin(id, ref)
-	if !ok {
-		return nil
+	if k.alive(id) {
+		return nil // another flight has just brought a proof
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), window)
-	defer cancel()
-	key, err := k.kms.Decrypt(ctx, ref.KeyARN, ref.Context, wrapped)
+	var line *lineage
+	var started time.Duration
+	var key *Secret
+	err := k.call(ctx, ref.KeyARN, func() (err error) {
+		var window time.Duration
+		line, started, window = k.begin(ref)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), window)
+		defer cancel()
+		key, err = k.kms.Decrypt(ctx, ref.KeyARN, ref.Context, wrapped)
+		return err
+	})
 	if err != nil {
 		k.heed(ref.KeyARN, err)
 		k.refuse(id, ref.KeyARN, err)
@@ -160,16 +169,20 @@ func (k *Keyring) decrypt(ctx context.Context, id digest, ref Ref, wrapped []byt
 	return k.keep(id, ref, line, started, key)
 }
 
-// begin notes when the Decrypt starts, before it does: a proof's age counts from
-// there. It says no if another flight has just brought a live proof.
-func (k *Keyring) begin(id digest, ref Ref) (line *lineage, started, window time.Duration, ok bool) {
+func (k *Keyring) alive(id digest) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := k.tidy()
-	if k.live(k.entries[id], now) {
-		return nil, 0, 0, false
-	}
-	return k.line(ref.KeyARN), now, k.opts.ProofMaxAge, true
+	return k.live(k.entries[id], now)
+}
+
+// begin notes when a call starts, before it does and after all waiting for it: a
+// proof's age counts from there.
+func (k *Keyring) begin(ref Ref) (line *lineage, started, window time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.tidy()
+	return k.line(ref.KeyARN), now, k.opts.ProofMaxAge
 }
 
 // Valid reports whether a proof may still be acted upon: it is of this keyring,

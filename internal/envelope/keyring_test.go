@@ -169,8 +169,8 @@ func TestOutageIsNotRemembered(t *testing.T) {
 	ring, kms, clock := newTestRing(t, Options{})
 	ref := testRef(t, testARN, "db")
 	prove(t, ring, ref, testWrapped)
-	clock.Move(11 * time.Second)
 	for _, class := range []fault.Class{fault.Unreachable, fault.Throttled, fault.Identity, fault.Misconfigured, fault.Unknown, fault.Integrity} {
+		clock.Move(11 * time.Second) // beyond the proof, and beyond any pause that being throttled brings
 		kms.answer(testARN, &fault.Error{Class: class, Reason: "x", Cause: "x"})
 		_, err := ring.Prove(t.Context(), ref, testWrapped)
 		wantFault(t, err, class, "x")
@@ -268,15 +268,34 @@ func TestCapacity(t *testing.T) {
 type counts struct {
 	hits, misses int
 	evicted      map[string]int
+
+	mu   sync.Mutex
+	held map[fault.Class]int
 }
 
-func (c *counts) CacheHit()  { c.hits++ }
-func (c *counts) CacheMiss() { c.misses++ }
+func (c *counts) CacheHit()  { c.count(&c.hits) }
+func (c *counts) CacheMiss() { c.count(&c.misses) }
+
+func (c *counts) count(n *int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	*n++
+}
+
 func (c *counts) CacheEvicted(reason string) {
 	if c.evicted == nil {
 		c.evicted = map[string]int{}
 	}
 	c.evicted[reason]++
+}
+
+func (c *counts) CallHeld(class fault.Class) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held == nil {
+		c.held = map[fault.Class]int{}
+	}
+	c.held[class]++
 }
 
 // A reload forgets what configuration no longer names.

@@ -2,14 +2,24 @@
 
 package envelope
 
-import "time"
+import (
+	"time"
 
-// Observer counts what the cache does. It must not block.
+	"github.com/volseal/volseal/internal/fault"
+)
+
+// Observer counts what the cache and the gate before KMS do. It must not block.
 type Observer interface {
 	CacheHit()                  // a live proof was at hand
 	CacheMiss()                 // KMS had to be asked
 	CacheEvicted(reason string) // a data key was forgotten, for one of Evictions
+	// CallHeld: a call was not made because KMS had not answered (Unreachable) or had
+	// throttled this account (Throttled) a moment ago. The caller gets that class.
+	CallHeld(class fault.Class)
 }
+
+// Holds lists every class of CallHeld, for metrics that start at 0.
+func Holds() []fault.Class { return []fault.Class{fault.Unreachable, fault.Throttled} }
 
 // Why the cache forgets a data key.
 const (
@@ -88,6 +98,7 @@ func bounded(d, byDefault, most time.Duration) time.Duration {
 // nobody observes nothing.
 type nobody struct{}
 
-func (nobody) CacheHit()           {}
-func (nobody) CacheMiss()          {}
-func (nobody) CacheEvicted(string) {}
+func (nobody) CacheHit()            {}
+func (nobody) CacheMiss()           {}
+func (nobody) CacheEvicted(string)  {}
+func (nobody) CallHeld(fault.Class) {}

@@ -74,8 +74,9 @@ func (h *history) ref(t *rapid.T) Ref { return rapid.SampledFrom(h.refs).Draw(t,
 
 func (h *history) prove(t *rapid.T) {
 	ref, wrapped := h.ref(t), rapid.SampledFrom(wrappedKeys).Draw(t, "wrapped")
+	asked := h.kms.asked
 	p, err := h.ring.Prove(context.Background(), ref, wrapped)
-	h.judge(t, ref, err)
+	h.judge(t, ref, err, h.kms.asked > asked)
 	if err == nil {
 		h.take(t, ref, wrapped, p)
 	}
@@ -83,16 +84,19 @@ func (h *history) prove(t *rapid.T) {
 
 func (h *history) fresh(t *rapid.T) {
 	ref := h.ref(t)
+	asked := h.kms.asked
 	p, wrapped, err := h.ring.Fresh(context.Background(), ref)
-	h.judge(t, ref, err)
+	h.judge(t, ref, err, h.kms.asked > asked)
 	if err == nil {
 		h.take(t, ref, wrapped, p)
 	}
 }
 
-// judge notes a revoked answer: all proofs of the CMK so far are void.
-func (h *history) judge(t *rapid.T, ref Ref, err error) {
-	if err != nil && fault.ClassOf(err) == fault.Revoked {
+// judge notes a revoked answer: all proofs of the CMK so far are void. A refusal
+// that is only repeated voids none: KMS may have answered well for another key of
+// the CMK since, and that is the newer word.
+func (h *history) judge(t *rapid.T, ref Ref, err error, asked bool) {
+	if asked && err != nil && fault.ClassOf(err) == fault.Revoked {
 		h.void(ref.KeyARN)
 	}
 	if err != nil && fault.ClassOf(err) == fault.Unknown {
@@ -158,6 +162,7 @@ func (h *history) actions() map[string]func(*rapid.T) {
 		"sleep":    func(*rapid.T) { h.clock.Sleep(5 * time.Second); h.void("") },
 		"purge":    func(t *rapid.T) { arn := h.ref(t).KeyARN; h.ring.Purge(arn); h.void(arn) },
 		"overtake": func(*rapid.T) { h.kms.during = func() { h.ring.Purge(testARN); h.void(testARN) } },
+		"forget":   func(t *rapid.T) { h.ring.ForgetRefusals(h.ref(t).KeyARN) },
 		"flush":    func(*rapid.T) { h.ring.Flush(); h.void("") },
 		"":         h.check,
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/volseal/volseal/internal/envelope"
 	"github.com/volseal/volseal/internal/fault"
 	"github.com/volseal/volseal/internal/volume"
 )
@@ -47,6 +48,7 @@ type Metrics struct {
 	volumes  *volumes
 
 	kmsRequests, ec2Requests *prometheus.CounterVec // operation, class
+	kmsHeld                  *prometheus.CounterVec // class
 	kmsDuration              *prometheus.HistogramVec
 	cacheHits, cacheMisses   prometheus.Counter
 	evictions                *prometheus.CounterVec
@@ -94,6 +96,7 @@ func (m *Metrics) define() {
 	requestBuckets := []float64{0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}
 	stepBuckets := []float64{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800}
 	m.kmsRequests = counters("volseal_kms_requests_total", "Requests to KMS by operation and by class of the answer, ok if it succeeded.", "operation", "class")
+	m.kmsHeld = counters("volseal_kms_calls_held_total", "Calls to KMS not made because it had not answered, or had throttled, a moment ago; by the class that the caller got.", "class")
 	m.kmsDuration = histograms("volseal_kms_request_duration_seconds", "Time from a request to KMS to its answer or its failure.", requestBuckets, "operation")
 	m.ec2Requests = counters("volseal_ec2_requests_total", "Requests to EC2 by operation and by class of the answer, ok if it succeeded.", "operation", "class")
 	m.cacheHits = prometheus.NewCounter(prometheus.CounterOpts{Name: "volseal_data_key_cache_hits_total", Help: "Times a data key and a live proof of it were at hand."})
@@ -114,6 +117,9 @@ func (m *Metrics) start() {
 		for _, c := range answers() {
 			m.kmsRequests.WithLabelValues(op, c)
 		}
+	}
+	for _, c := range envelope.Holds() {
+		m.kmsHeld.WithLabelValues(string(c))
 	}
 	for _, op := range m.ec2Operations.all() {
 		for _, c := range answers() {
@@ -138,7 +144,7 @@ func (m *Metrics) start() {
 
 func (m *Metrics) all() []prometheus.Collector {
 	return append(m.volumes.collectors(),
-		m.kmsRequests, m.kmsDuration, m.ec2Requests, m.cacheHits, m.cacheMisses, m.evictions,
+		m.kmsRequests, m.kmsHeld, m.kmsDuration, m.ec2Requests, m.cacheHits, m.cacheMisses, m.evictions,
 		m.stepDuration, m.stepFailures, m.reconciled, m.operator, m.reloadOK, m.reloadTime)
 }
 

@@ -121,6 +121,7 @@ func TestEverything(t *testing.T) {
 	m.CacheHit()
 	m.CacheMiss()
 	m.CacheEvicted("revoked")
+	m.CallHeld(fault.Throttled)
 	m.OperatorRequest("lock", "denied")
 	golden(t, "metrics.prom", ours(scrape(t, m)))
 }
@@ -156,6 +157,7 @@ func TestLabelsAreClosed(t *testing.T) {
 		m.KMSRequest(word, fault.Class(word), 0)
 		m.EC2Request(word, fault.Class(word), 0)
 		m.CacheEvicted(word)
+		m.CallHeld(fault.Class(word))
 		m.OperatorRequest(word, word)
 	}
 	text := scrape(t, m)

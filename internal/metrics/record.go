@@ -84,6 +84,13 @@ func (m *Metrics) CacheEvicted(reason string) {
 	m.evictions.WithLabelValues(m.evictionReasons.of(reason)).Inc()
 }
 
+// CallHeld records a call to KMS that was not made, and why: Unreachable or Throttled.
+func (m *Metrics) CallHeld(class fault.Class) {
+	if slices.Contains(envelope.Holds(), class) {
+		m.kmsHeld.WithLabelValues(string(class)).Inc()
+	}
+}
+
 // OperatorRequest records a verb and what came of it.
 func (m *Metrics) OperatorRequest(verb, result string) {
 	m.operator.WithLabelValues(m.verbs.of(verb), m.results.of(result)).Inc()

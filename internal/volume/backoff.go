@@ -26,10 +26,10 @@ const (
 	awaitPatience = time.Minute
 )
 
-// retryAfter is how long to wait after the n-th failure in a row (n >= 1), with
-// full jitter so that a fleet that lost its key at one moment does not ask
-// again at one moment.
-func retryAfter(class fault.Class, n int) time.Duration {
+// RetryAfter is how long a volume rests after its n-th failure in a row (n >= 1):
+// 0.5 to 20 s, a minute for Misconfigured, with full jitter so that a fleet that
+// lost its key at one moment does not ask again at one moment.
+func RetryAfter(class fault.Class, n int) time.Duration {
 	ceiling := retryCeiling
 	if class == fault.Misconfigured {
 		ceiling = retryMisconfigured

@@ -46,7 +46,7 @@ func (w *worker) fail(o observed, step Step, err error) {
 	}
 	w.failing.err = err
 	w.failing.n++
-	w.failing.retry = time.Now().Add(retryAfter(class, w.failing.n))
+	w.failing.retry = time.Now().Add(RetryAfter(class, w.failing.n))
 	if changed {
 		w.logFailure(step, err)
 	}

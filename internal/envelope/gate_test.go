@@ -210,7 +210,7 @@ func TestThrottledHostSlowsDown(t *testing.T) {
 		kms.takes = 50 * time.Millisecond
 		kms.answer(testARN, nil)
 		errs := proveAll(ring, ref, 4)
-		if paced := fails(errs, fault.Throttled, "paced"); paced != 3 || kms.calls() != calls+1 {
+		if paced := fails(errs, fault.Throttled, "paced"); paced != 2 || kms.calls() != calls+2 {
 			t.Fatalf("%d paced, %d calls", paced, kms.calls()-calls)
 		}
 		if held.held[fault.Throttled] == 0 {
@@ -272,7 +272,7 @@ func TestOperatorEndsPauses(t *testing.T) {
 		ref := testRef(t, testARN, "db")
 		trip(t, ring, kms, ref)
 		kms.answer(testARN, nil)
-		slow(ring, kms, paceFloor, -1)
+		slow(ring, kms, paceFloor, -3)
 		ring.ForgetRefusals(testARN)
 		began := time.Now()
 		prove(t, ring, ref, testWrapped)

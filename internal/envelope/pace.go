@@ -18,9 +18,10 @@ const (
 	// paceQuiet without a throttled answer ends all of it at the next success. A
 	// host that only probes its mounted volumes would else need hours.
 	paceQuiet = time.Minute
-	// pacePatience is the longest wait for a turn: as long as a call may take. Who
-	// would have to wait longer is told so at once, and tries again after its own pause.
-	pacePatience = 5 * time.Second
+	// pacePatience is the longest wait for a turn: a gap at the floor, so that who
+	// waits alone comes to its turn. Who would have to wait longer is told so at
+	// once, and tries again after its own pause.
+	pacePatience = 10 * time.Second
 )
 
 // pace is how fast this host may call KMS: a bucket of turns, filled at a rate

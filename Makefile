@@ -112,6 +112,7 @@ promtool: $(PROMTOOL)
 	@[ -z "$(RULES)" ] || $(PROMTOOL) check rules $(RULES)
 	@[ -z "$(RULETESTS)" ] || $(PROMTOOL) test rules $(RULETESTS)
 	@for golden in $(METRICS); do echo "checking $$golden"; $(PROMTOOL) check metrics <"$$golden"; done
+	@echo "checking the dashboard's queries"; PATH="$(CACHE):$$PATH" go test -run '^TestDashboardQueriesParse$$' ./packaging
 
 # Exit status 3 means "found some"; any other failure is one of looking them up.
 .PHONY: vuln

@@ -143,7 +143,7 @@ fuzz: ## Each fuzz target for FUZZTIME
 
 .PHONY: bench
 bench: build package lab-tools ## Benchmarks, beside what they are compared to
-	go test -run '^$$' -bench . -benchmem ./internal/...
+	go test -run '^$$' -bench . -benchmem ./internal/... ./cmd/agent
 	go test -c -o bin/luks.test ./internal/volume/luks
 	bin/lab run --carry bin/luks.test test/lab/bench/*.sh
 

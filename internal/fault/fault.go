@@ -66,8 +66,6 @@ func (c Class) Owners() []Owner {
 		return []Owner{Customer}
 	case Unreachable:
 		return []Owner{Platform, AWS}
-	case Misconfigured:
-		return []Owner{Platform, Customer}
 	default:
 		return []Owner{Platform}
 	}

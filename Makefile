@@ -112,6 +112,7 @@ promtool: $(PROMTOOL)
 	@[ -z "$(RULES)" ] || $(PROMTOOL) check rules $(RULES)
 	@[ -z "$(RULETESTS)" ] || $(PROMTOOL) test rules $(RULETESTS)
 	@for golden in $(METRICS); do echo "checking $$golden"; $(PROMTOOL) check metrics <"$$golden"; done
+	@echo "checking the dashboard's queries"; PATH="$(CACHE):$$PATH" go test -run '^TestDashboardQueriesParse$$' ./packaging
 
 # Exit status 3 means "found some"; any other failure is one of looking them up.
 .PHONY: vuln
@@ -142,7 +143,7 @@ fuzz: ## Each fuzz target for FUZZTIME
 
 .PHONY: bench
 bench: build package lab-tools ## Benchmarks, beside what they are compared to
-	go test -run '^$$' -bench . -benchmem ./internal/...
+	go test -run '^$$' -bench . -benchmem ./internal/... ./cmd/agent
 	go test -c -o bin/luks.test ./internal/volume/luks
 	bin/lab run --carry bin/luks.test test/lab/bench/*.sh
 

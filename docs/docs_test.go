@@ -89,6 +89,16 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 }
 
+// TestStepsAreDocumented protects queries by step.
+func TestStepsAreDocumented(t *testing.T) {
+	page := read(t, "metrics.md")
+	for _, s := range volume.Steps() {
+		if !strings.Contains(page, "`"+string(s)+"`") {
+			t.Errorf("metrics.md: no mention of step %s", s)
+		}
+	}
+}
+
 // labelsOf are the labels of a metric's samples, in order of their names.
 func labelsOf(exposition, name string) (labels []string) {
 	sample := regexp.MustCompile(`(?m)^` + name + `(?:_bucket|_count)?\{(.*)\}`).FindStringSubmatch(exposition)

@@ -12,12 +12,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/goccy/go-yaml"
 
 	"github.com/volseal/volseal/internal/config"
+	"github.com/volseal/volseal/internal/fault"
+	"github.com/volseal/volseal/internal/volume"
 )
 
 // TestUnits protects against a directive that systemd would ignore.
@@ -160,16 +163,14 @@ func TestPolicies(t *testing.T) {
 }
 
 // TestAlerts protects whoever is woken: each alert says how bad it is, what is
-// wrong, what to do, and where to read on, and has a test.
+// wrong, what to do, and where to read on, and tests see it fire and keep silent;
+// and each class and each phase has one.
 func TestAlerts(t *testing.T) {
-	var rules struct {
-		Groups []struct {
-			Rules []struct {
-				Alert, Expr, For    string
-				Labels, Annotations map[string]string
-			}
-		}
+	type rule struct {
+		Alert, Expr, For    string
+		Labels, Annotations map[string]string
 	}
+	var rules struct{ Groups []struct{ Rules []rule } }
 	if err := yaml.Unmarshal([]byte(read(t, "prometheus/volseal.rules.yml")), &rules); err != nil || len(rules.Groups) != 1 {
 		t.Fatalf("rules: %v", err)
 	}
@@ -187,6 +188,45 @@ func TestAlerts(t *testing.T) {
 		if !strings.Contains(tests, "alertname: "+r.Alert+"\n") {
 			t.Errorf("%s: no test sees it fire", r.Alert)
 		}
+		if !regexp.MustCompile(`alertname: ` + r.Alert + `, eval_time: \w+, exp_alerts: \[\]`).MatchString(tests) {
+			t.Errorf("%s: no test sees it keep silent", r.Alert)
+		}
+	}
+	for what, alert := range alertsOf() {
+		if !slices.ContainsFunc(rules.Groups[0].Rules, func(r rule) bool { return r.Alert == alert }) {
+			t.Errorf("%s: there is no %s", what, alert)
+		}
+	}
+	for _, c := range fault.Classes() {
+		if alertsOf()[string(c)] == "" {
+			t.Errorf("class %s has no alert", c)
+		}
+	}
+	for _, p := range volume.Phases() {
+		if alertsOf()[string(p)] == "" {
+			t.Errorf("phase %s has no alert", p)
+		}
+	}
+}
+
+// alertsOf says which alert tells of each class and of each phase that it is
+// not well to stay in.
+func alertsOf() map[string]string {
+	const notMounted = "VolsealVolumeNotMounted"
+	return map[string]string{
+		string(fault.Revoked):       "VolsealKeyRevoked",
+		string(fault.Unreachable):   "VolsealKMSUnreachable",
+		string(fault.Throttled):     "VolsealThrottled",
+		string(fault.Integrity):     "VolsealVolumeQuarantined",
+		string(fault.Misconfigured): "VolsealMisconfigured",
+		string(fault.Identity):      "VolsealIdentityLost",
+		string(fault.Unknown):       "VolsealUnknownFailure",
+		string(volume.Detached):     notMounted,
+		string(volume.Attached):     notMounted,
+		string(volume.Sealed):       notMounted,
+		string(volume.Unlocked):     notMounted,
+		string(volume.Mounted):      "VolsealWouldNotSurviveReboot",
+		string(volume.Quarantined):  "VolsealVolumeQuarantined",
 	}
 }
 

@@ -23,7 +23,7 @@ type explanation struct {
 	Why      string          `json:"why"`
 	Since    *time.Time      `json:"since"` // of what Why says
 	Class    fault.Class     `json:"class"`
-	Who      []string        `json:"who"` // customer, platform, AWS; empty: nobody
+	Who      []fault.Owner   `json:"who"` // empty: nobody
 	Next     []string        `json:"next"`
 	KeyARN   string          `json:"key_arn"`
 	KeyState volume.KeyState `json:"key_state"`
@@ -62,16 +62,25 @@ func (c *cli) explanationOf(one volume.Snapshot) explanation {
 	v := one.Volumes[0]
 	e := explanation{
 		Name: v.Name, Phase: v.Phase, Wish: v.Wish, Meaning: meaningOf(v), Why: why(v), Since: v.Since,
-		Class: v.Class, Who: []string{}, Next: c.next(v), KeyARN: v.KeyARN, KeyState: volume.KeyUnknown,
+		Class: v.Class, Who: []fault.Owner{}, Next: c.next(v), KeyARN: v.KeyARN, KeyState: volume.KeyUnknown,
 	}
 	if v.Class != fault.None {
-		e.Who = guideTo(v.Class).who
+		e.Who = whoOf(v)
 		e.Since = v.FailingSince
 	}
 	for _, k := range one.Keys {
 		e.KeyState, e.KeySince = k.State, k.Since
 	}
 	return e
+}
+
+// whoOf is who must act on what is wrong with a volume. An agent of an older
+// version does not say: then the class does.
+func whoOf(v volume.Status) []fault.Owner {
+	if len(v.Who) > 0 {
+		return v.Who
+	}
+	return v.Class.Owners()
 }
 
 // why is the cause of the state, in a sentence or two.
@@ -119,15 +128,23 @@ func (c *cli) next(v volume.Status) []string {
 	return todo
 }
 
+func namesOf(owners []fault.Owner) string {
+	if len(owners) == 0 {
+		return "nobody needs to act"
+	}
+	names := make([]string, 0, len(owners))
+	for _, o := range owners {
+		names = append(names, string(o))
+	}
+	return strings.Join(names, ", ")
+}
+
 func (c *cli) printExplanation(e explanation) {
 	since := "-"
 	if e.Since != nil {
 		since = fmt.Sprintf("%s (%s ago)", clock(e.Since), c.ago(e.Since))
 	}
-	who := strings.Join(e.Who, ", ")
-	if who == "" {
-		who = "nobody needs to act"
-	}
+	who := namesOf(e.Who)
 	class := ""
 	if e.Class != fault.None {
 		class = " (" + string(e.Class) + ")"

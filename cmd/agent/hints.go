@@ -10,7 +10,6 @@ import (
 // guide is what an operator is told of a class of failure when nothing nearer
 // to its cause has a better hint.
 type guide struct {
-	who     []string // who must act: customer, platform, AWS
 	meaning string
 	hint    string
 }
@@ -20,37 +19,31 @@ func guideTo(c fault.Class) guide {
 	switch c {
 	case fault.Revoked:
 		return guide{
-			[]string{"customer"},
 			"The customer's key says no.",
 			"Ask the customer whether the CMK was disabled, deleted or no longer shared on purpose. It is mended on their side alone.",
 		}
 	case fault.Unreachable:
 		return guide{
-			[]string{"platform", "AWS"},
 			"The service did not answer.",
 			"Check the network and the VPC endpoint of this host, and the AWS Health Dashboard. It passes by itself when the service answers.",
 		}
 	case fault.Throttled:
 		return guide{
-			[]string{"platform"},
 			"AWS was asked too often.",
 			"It passes by itself. If it comes back, raise the request quota of the account.",
 		}
 	case fault.Integrity:
 		return guide{
-			[]string{"platform"},
 			"What is on the disk is not what was written to it.",
 			"Find out who wrote to the volume before anything else. Nothing opens it until an operator says reattach.",
 		}
 	case fault.Misconfigured:
 		return guide{
-			[]string{"platform", "customer"},
 			"It can never work as it is set up.",
 			"Change the configuration of the volume, or have the customer change the CMK; waiting does not help.",
 		}
 	case fault.Identity:
 		return guide{
-			[]string{"platform"},
 			"This host could not prove who it is.",
 			"Check the instance role, the metadata service and the clock of this host. It says nothing about the CMK.",
 		}
@@ -58,7 +51,6 @@ func guideTo(c fault.Class) guide {
 		return guide{}
 	default:
 		return guide{
-			[]string{"platform"},
 			"It is not known what this means.",
 			"See `journalctl -u volseal` for the whole error, and report it.",
 		}

@@ -59,15 +59,25 @@ func (c *Client) Status(ctx context.Context) (volume.Snapshot, error) {
 }
 
 // Watch calls show with the status now and after each change, until ctx ends or
-// an error; show's own error ends it too.
+// an error; show's own error ends it too. An agent that has answered once and is
+// away is looked for, for a while: a restart of it is what many watch for.
 func (c *Client) Watch(ctx context.Context, show func(volume.Snapshot) error) error {
 	var seen moment
+	lost := 0
 	for {
 		asked := time.Now()
 		s, m, err := c.status(ctx, seen)
+		if isLost(err) && seen != (moment{}) && lost < lostTries {
+			lost++
+			if err := pause(ctx, lostPause); err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
+		lost = 0
 		if m == seen {
 			if err := pace(ctx, asked, MaxWait); err != nil {
 				return err

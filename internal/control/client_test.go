@@ -130,6 +130,40 @@ func TestAwaitSurvivesRestart(t *testing.T) {
 	}
 }
 
+// TestWatchSurvivesRestart protects an operator who watches while the agent is
+// upgraded; one that never answered is not waited for.
+func TestWatchSurvivesRestart(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	c := client(t, socket)
+	if err := c.Watch(t.Context(), func(volume.Snapshot) error { return nil }); codeOf(err) != control.CodeNotRunning {
+		t.Errorf("nobody there: %v", err)
+	}
+	o := control.Options{Agent: agentWith(orders()), Permit: as(control.Read), Log: discard()}
+	stop, err := controltest.Listen(socket, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	enough := errors.New("enough")
+	shown := 0
+	err = c.Watch(t.Context(), func(volume.Snapshot) error {
+		if shown++; shown == 2 {
+			return enough
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		again, err := controltest.Listen(socket, o)
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { _ = again() })
+		return nil
+	})
+	if !errors.Is(err, enough) {
+		t.Errorf("ended by %v after %d showings", err, shown)
+	}
+}
+
 // TestAwaitVolumeGone protects the end of a wait for a volume that a reload removed.
 func TestAwaitVolumeGone(t *testing.T) {
 	agent := agentWith(orders())

@@ -192,6 +192,28 @@ func TestVolumesComeAndGo(t *testing.T) {
 	}
 }
 
+// TestRejectionsMove protects the count that pages: a family that was handed out
+// before is not handed out again after a rejection or a reload.
+func TestRejectionsMove(t *testing.T) {
+	m := metrics.New(options(volume.Snapshot{}))
+	m.Configure([]string{"orders", "billing"})
+	for _, want := range []string{"0", "1", "2"} {
+		line := `volseal_header_rejections_total{reason="mac",volume="orders"} ` + want + "\n"
+		for range 2 {
+			if !strings.Contains(scrape(t, m), line) {
+				t.Errorf("no %s", line)
+			}
+		}
+		m.HeaderRejected("orders", "mac")
+	}
+	m.Configure([]string{"billing"})
+	if strings.Contains(scrape(t, m), `volume="orders"`) {
+		t.Error("series of a volume that left the configuration")
+	}
+	m.Configure(nil)
+	scrape(t, m)
+}
+
 // TestOneKeyInTwoRegions protects the scrape: two ARNs of one key id are one
 // series, and the worse news wins.
 func TestOneKeyInTwoRegions(t *testing.T) {
@@ -254,7 +276,11 @@ func BenchmarkScrape(b *testing.B) {
 				s.Volumes = append(s.Volumes, volume.Status{Name: name, Phase: volume.Mounted})
 				s.Keys = append(s.Keys, volume.KeyStatus{ARN: "key/" + name, State: volume.KeyUsable})
 			}
-			m := metrics.New(options(s))
+			o := options(s)
+			for i := range 70 { // about as many as there are
+				o.HeaderReasons = append(o.HeaderReasons, fmt.Sprintf("reason-%d", i))
+			}
+			m := metrics.New(o)
 			m.Configure(names)
 			h := m.Handler(slog.New(slog.DiscardHandler))
 			b.ReportAllocs()

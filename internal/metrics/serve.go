@@ -25,7 +25,7 @@ const (
 // Handler answers GET /metrics, and nothing else.
 func (m *Metrics) Handler(log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer{m.registry, m.volumes.headerRejections}, promhttp.HandlerOpts{
 		// A scrape that fails is seen by `up`; half a scrape is taken for the whole.
 		ErrorHandling:       promhttp.HTTPErrorOnError,
 		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelError),

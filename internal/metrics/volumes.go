@@ -14,8 +14,9 @@ import (
 // told of a volume that has left the configuration is dropped, so that a late
 // word cannot bring a removed series back.
 type volumes struct {
-	decryptFailures, mountRefusals, headerRejections *prometheus.CounterVec
-	reasons                                          closed
+	decryptFailures, mountRefusals *prometheus.CounterVec
+	headerRejections               *steady
+	reasons                        closed
 
 	mu         sync.RWMutex
 	configured map[string]bool
@@ -25,14 +26,14 @@ func newVolumes(headerReasons []string) *volumes {
 	return &volumes{
 		decryptFailures:  counters("volseal_decrypt_failures_total", "Times the data key of a volume could not be had or proved, by class.", "volume", "class"),
 		mountRefusals:    counters("volseal_mount_refusals_total", "Times a volume that should be mounted was refused, by class.", "volume", "class"),
-		headerRejections: counters("volseal_header_rejections_total", "Headers that policy or their MAC refused, by the rule.", "volume", "reason"),
+		headerRejections: newSteady("volseal_header_rejections_total", "Headers that policy or their MAC refused, by the rule."),
 		reasons:          newClosed(headerReasons),
 		configured:       map[string]bool{},
 	}
 }
 
 func (v *volumes) collectors() []prometheus.Collector {
-	return []prometheus.Collector{v.decryptFailures, v.mountRefusals, v.headerRejections}
+	return []prometheus.Collector{v.decryptFailures, v.mountRefusals}
 }
 
 // configure has series for exactly these volumes. Those that stay keep their counts.
@@ -59,16 +60,23 @@ func (v *volumes) start(name string) {
 		v.decryptFailures.WithLabelValues(name, string(c))
 		v.mountRefusals.WithLabelValues(name, string(c))
 	}
-	for _, reason := range v.reasons.all() {
-		v.headerRejections.WithLabelValues(name, reason)
-	}
+	v.headerRejections.start(name, v.reasons.all())
 }
 
 func (v *volumes) remove(name string) {
 	of := prometheus.Labels{"volume": name}
 	v.decryptFailures.DeletePartialMatch(of)
 	v.mountRefusals.DeletePartialMatch(of)
-	v.headerRejections.DeletePartialMatch(of)
+	v.headerRejections.remove(name)
+}
+
+// reject counts a header of a configured volume.
+func (v *volumes) reject(name, reason string) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if v.configured[name] {
+		v.headerRejections.inc(name, v.reasons.of(reason))
+	}
 }
 
 // count adds one to a series of a configured volume.

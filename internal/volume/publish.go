@@ -55,16 +55,17 @@ func (w *worker) describe(s *Status, spec Spec, c Claim) {
 
 func (w *worker) explainFailure(s *Status) {
 	s.Class, s.Error, s.Hint, s.Reason, s.FailedStep = fault.None, "", "", "", ""
-	s.FailingSince, s.NextRetry = nil, nil
+	s.FailingSince, s.NextRetry, s.Who = nil, nil, []fault.Owner{}
 	if q := w.claim.Quarantine; q != nil {
 		s.Class, s.Error, s.Hint, s.Reason = fault.Integrity, q.Cause, q.Hint, q.Reason
-		s.FailingSince = timeOrNil(q.Since)
+		s.FailingSince, s.Who = timeOrNil(q.Since), fault.Integrity.Owners()
 		s.FailedStep = q.Step
 		return
 	}
 	if f := w.failing; f.n > 0 {
 		s.Class, s.Error, s.Hint, s.Reason = fault.ClassOf(f.err), f.err.Error(), hintOf(f.err), reasonOf(f.err)
 		s.FailedStep, s.FailingSince, s.NextRetry = f.title, timeOrNil(f.since), timeOrNil(f.retry)
+		s.Who = fault.WhoOf(f.err)
 	}
 }
 

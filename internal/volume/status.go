@@ -20,28 +20,29 @@ func (e *ConflictError) Error() string { return e.Message }
 // Status is what is known of one volume, for operators and metrics. It is a
 // value; the JSON names are the outward contract. Times are null when unknown.
 type Status struct {
-	Name               string      `json:"name"`
-	VolumeID           string      `json:"volume_id"`
-	Database           string      `json:"database"`
-	Phase              Phase       `json:"phase"`
-	Since              *time.Time  `json:"since"` // when this phase was first seen
-	Class              fault.Class `json:"class"`
-	Error              string      `json:"error"`
-	Hint               string      `json:"hint"`
-	Reason             string      `json:"reason"`
-	FailedStep         string      `json:"failed_step"` // for example "Attach volume"
-	FailingSince       *time.Time  `json:"failing_since"`
-	NextRetry          *time.Time  `json:"next_retry"`
-	Device             string      `json:"device"`
-	Mapping            string      `json:"mapping"` // "" while it is not open
-	Mountpoint         string      `json:"mountpoint"`
-	KeyARN             string      `json:"key_arn"`
-	LUKSUUID           string      `json:"luks_uuid"`
-	Generation         int         `json:"generation"`
-	LastProof          *time.Time  `json:"last_proof"`
-	WouldSurviveReboot bool        `json:"would_survive_reboot"`
-	Wish               Wish        `json:"wish"`
-	Progress           string      `json:"progress"` // of long work, "" when there is none
+	Name               string        `json:"name"`
+	VolumeID           string        `json:"volume_id"`
+	Database           string        `json:"database"`
+	Phase              Phase         `json:"phase"`
+	Since              *time.Time    `json:"since"` // when this phase was first seen
+	Class              fault.Class   `json:"class"`
+	Error              string        `json:"error"`
+	Hint               string        `json:"hint"`
+	Who                []fault.Owner `json:"who"` // must act, the likeliest first; never nil
+	Reason             string        `json:"reason"`
+	FailedStep         string        `json:"failed_step"` // for example "Attach volume"
+	FailingSince       *time.Time    `json:"failing_since"`
+	NextRetry          *time.Time    `json:"next_retry"`
+	Device             string        `json:"device"`
+	Mapping            string        `json:"mapping"` // "" while it is not open
+	Mountpoint         string        `json:"mountpoint"`
+	KeyARN             string        `json:"key_arn"`
+	LUKSUUID           string        `json:"luks_uuid"`
+	Generation         int           `json:"generation"`
+	LastProof          *time.Time    `json:"last_proof"`
+	WouldSurviveReboot bool          `json:"would_survive_reboot"`
+	Wish               Wish          `json:"wish"`
+	Progress           string        `json:"progress"` // of long work, "" when there is none
 	// WishSeq counts the wishes recorded for this volume since the agent
 	// started; Answered is the newest of them that a finished pass has dealt
 	// with. An error is news about wish n only once Answered >= n.

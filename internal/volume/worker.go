@@ -78,7 +78,7 @@ func newWorker(spec Spec, probe time.Duration, p Ports, told func()) *worker {
 		probe: probe,
 	}
 	w.claim, w.claimErr = p.Claims.Load(spec.Name)
-	w.status = Status{Name: spec.Name, Phase: Detached, Wish: WishMounted}
+	w.status = Status{Name: spec.Name, Phase: Detached, Wish: WishMounted, Who: []fault.Owner{}}
 	if w.claimErr == nil {
 		w.status.Wish = w.claim.Wish
 	}

@@ -41,16 +41,17 @@ func classify(ctx context.Context, err error, worked bool) *fault.Error {
 	if ok {
 		return nil
 	}
-	return &fault.Error{Class: v.class, Reason: v.reason, Cause: v.cause, Hint: v.hint, Err: err}
+	return &fault.Error{Class: v.class, Reason: v.reason, Cause: v.cause, Hint: v.hint, Who: v.who, Err: err}
 }
 
 // verdict is one row of the tables: a complete sentence each for what happened
-// and for who should do what.
+// and for who should do what, and that party's name.
 type verdict struct {
 	class  fault.Class
-	reason string // "" for the tables by code: the code is the reason
+	reason string // "" where the code is the reason
 	cause  string
 	hint   string
+	who    []fault.Owner
 }
 
 // judge asks in the order that keeps one failure from passing for another: what
@@ -144,7 +145,7 @@ func judgeUnread(err error, status int) verdict {
 	case errors.As(err, &cut), isEOF(err):
 		return networkFailed
 	case status == http.StatusTooManyRequests:
-		return verdict{fault.Throttled, "http-429", "Something before KMS limits the rate of requests.", waitSlowly}
+		return verdict{fault.Throttled, "http-429", "Something before KMS limits the rate of requests.", waitSlowly, byPlatform}
 	case status >= http.StatusInternalServerError:
 		return serverFailed(status)
 	default:
@@ -153,5 +154,5 @@ func judgeUnread(err error, status int) verdict {
 }
 
 func serverFailed(status int) verdict {
-	return verdict{fault.Unreachable, fmt.Sprintf("http-%d", status), fmt.Sprintf("KMS, or something before it, failed with HTTP status %d.", status), waitForAWS}
+	return verdict{fault.Unreachable, fmt.Sprintf("http-%d", status), fmt.Sprintf("KMS, or something before it, failed with HTTP status %d.", status), waitForAWS, byPlatformOrAWS}
 }

@@ -135,6 +135,20 @@ func TestWhatBecomesOfAKey(t *testing.T) {
 			func(w *world, arn string) error { return w.Allow(arn) },
 			fault.Revoked, "AccessDeniedException",
 		},
+		"denied by the role's own policy": {
+			func(w *world, _ string) error {
+				return w.SetIdentityPolicy(hostKey.Principal.RoleARN(), `{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"kms:Decrypt","Resource":"*"}]}`)
+			},
+			func(w *world, _ string) error { return w.SetIdentityPolicy(hostKey.Principal.RoleARN(), "") },
+			fault.Revoked, fault.ReasonDeniedByPlatform,
+		},
+		"not allowed by the role's own policy": {
+			func(w *world, _ string) error {
+				return w.SetIdentityPolicy(hostKey.Principal.RoleARN(), `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kms:DescribeKey","Resource":"*"}]}`)
+			},
+			func(w *world, _ string) error { return w.SetIdentityPolicy(hostKey.Principal.RoleARN(), "") },
+			fault.Revoked, fault.ReasonDeniedByPlatform,
+		},
 		"throttled": {
 			func(w *world, _ string) error { return w.faults.Set("kms", "throttle") },
 			func(w *world, _ string) error { return w.faults.Set("kms", "off") },

@@ -81,6 +81,7 @@ func (a *Adapter) explainAttach(ctx context.Context, volumeID string, refused er
 			Class: fault.Misconfigured, Reason: "VolumeInUse",
 			Cause: fmt.Sprintf("EC2 did not attach %s: it is attached to %s.", volumeID, v.Elsewhere),
 			Hint:  "Detach it there first, after the database has been stopped. volseal never takes a volume away from another host.",
+			Who:   byPlatform,
 			Err:   refused,
 		}
 	}
@@ -107,6 +108,7 @@ func brokenVolume(v volume.CloudVolume, refused error) error {
 		Class: fault.Misconfigured, Reason: "volume-error",
 		Cause: fmt.Sprintf("EC2 did not attach %s: the volume is in state error.", v.ID),
 		Hint:  "EC2 could not make this volume, most often because its CMK was not usable when it was created. Check the CMK and create the volume anew.",
+		Who:   byCustomerOrPlatform,
 		Err:   refused,
 	}
 }
@@ -116,6 +118,7 @@ func noNameLeft(volumeID string) error {
 		Class: fault.Misconfigured, Reason: "no-device-name",
 		Cause: fmt.Sprintf("There is no free device name to attach %s under.", volumeID),
 		Hint:  "Detach volumes that this host no longer needs.",
+		Who:   byPlatform,
 	}
 }
 

@@ -25,7 +25,7 @@ func (r request) classify(err error, limit time.Duration) *fault.Error {
 	if errors.As(err, &creds) {
 		return r.fail("no-credentials", err, meaning{
 			fault.Identity, "this host has no credentials to ask with.",
-			"Check that the instance has a role and that its metadata service (IMDSv2) answers, with a hop limit that reaches the agent.",
+			"Check that the instance has a role and that its metadata service (IMDSv2) answers, with a hop limit that reaches the agent.", byPlatform,
 		})
 	}
 	var api smithy.APIError
@@ -49,12 +49,12 @@ func (r request) classifyCode(api smithy.APIError, httpStatus int, err error) *f
 	case isBadRequest(code):
 		return r.fail(code, err, meaning{
 			fault.Misconfigured, fmt.Sprintf("EC2 calls the request invalid: %s", sentence(api.ErrorMessage())),
-			"Check volume_id, instance_id and region; if they are right, this is a defect of volseal.",
+			"Check volume_id, instance_id and region; if they are right, this is a defect of volseal.", byPlatform,
 		})
 	}
 	return r.fail(code, err, meaning{
 		fault.Unknown, fmt.Sprintf("EC2 answered %s, which volseal does not know: %s", code, sentence(api.ErrorMessage())),
-		"Look the code up in the EC2 API reference, and report it so that volseal learns what it means.",
+		"Look the code up in the EC2 API reference, and report it so that volseal learns what it means.", byPlatform,
 	})
 }
 
@@ -82,10 +82,10 @@ func (r request) classifyWire(err error, limit time.Duration) *fault.Error {
 		reason, cause = "garbled", "what answered is not EC2, or its answer broke off."
 	case !isSendError(err):
 		return r.fail("unsent", err, meaning{
-			fault.Unknown, "the request could not be made.", "Check region and endpoint configuration (AWS_REGION, AWS_ENDPOINT_URL_EC2).",
+			fault.Unknown, "the request could not be made.", "Check region and endpoint configuration (AWS_REGION, AWS_ENDPOINT_URL_EC2).", byPlatform,
 		})
 	}
-	return r.fail(reason, err, meaning{fault.Unreachable, cause, wireHint})
+	return r.fail(reason, err, meaning{fault.Unreachable, cause, wireHint, byPlatformOrAWS})
 }
 
 func isSendError(err error) bool {
@@ -106,7 +106,7 @@ func (r request) fail(reason string, err error, m meaning) *fault.Error {
 	return &fault.Error{
 		Class: m.class, Reason: reason,
 		Cause: fmt.Sprintf("Could not %s: %s", r.doing, m.cause),
-		Hint:  m.hint, Err: err,
+		Hint:  m.hint, Who: m.who, Err: err,
 	}
 }
 
@@ -114,7 +114,7 @@ func (r request) fail(reason string, err error, m meaning) *fault.Error {
 // fault, and errors.Is finds the context's error in it.
 func (r request) abandoned(ctx context.Context, err error) *fault.Error {
 	return r.fail("abandoned", errors.Join(ctx.Err(), err), meaning{
-		fault.Unknown, "the operation was ended before EC2 answered.", "Ask again.",
+		fault.Unknown, "the operation was ended before EC2 answered.", "Ask again.", byPlatform,
 	})
 }
 
@@ -124,7 +124,7 @@ func (r request) notSent(ctx context.Context, err error) *fault.Error {
 		return r.abandoned(ctx, err)
 	}
 	return r.fail("paced", err, meaning{
-		fault.Throttled, "EC2 throttled earlier requests, so this one was held back.", paceHint,
+		fault.Throttled, "EC2 throttled earlier requests, so this one was held back.", paceHint, byPlatform,
 	})
 }
 

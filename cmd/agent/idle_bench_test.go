@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"golang.org/x/sys/unix"
+
+	"github.com/volseal/volseal/internal/config"
+	"github.com/volseal/volseal/internal/envelope"
+	"github.com/volseal/volseal/internal/envelope/kms"
+	"github.com/volseal/volseal/internal/volume"
+	"github.com/volseal/volseal/test/lab/aws"
+	emulator "github.com/volseal/volseal/test/lab/kms"
+)
+
+// What an agent may cost the database beside it, with 64 volumes mounted.
+const (
+	idleVolumes      = 64
+	idleMaxMiB       = 40.0
+	idleMaxCore      = 0.5 // percent
+	idleMaxScrape    = 10 * time.Millisecond
+	idleWindow       = time.Minute
+	idleProbe        = time.Minute // the default: each volume is proved once in the window
+	idleScrapePeriod = 15 * time.Second
+)
+
+// BenchmarkIdle is an agent at rest: its real wiring, KMS client, keyring and
+// metrics; a kernel that says that everything is mounted; and one data key a
+// volume, so that each probe is a request of its own. The emulated KMS runs in
+// the same process and is counted in, so the figures are upper bounds.
+func BenchmarkIdle(b *testing.B) {
+	for b.Loop() {
+		h := newIdleHost(b)
+		h.awaitProofs(b)
+		used := cpuTime(b)
+		begin := time.Now()
+		for time.Since(begin) < idleWindow {
+			time.Sleep(idleScrapePeriod)
+			h.scrape(b)
+		}
+		core := 100 * (cpuTime(b) - used).Seconds() / time.Since(begin).Seconds()
+		rss := residentMiB(b)
+		used = cpuTime(b)
+		median, slowest := h.scrapes(b)
+		each := (cpuTime(b) - used) / idleScrapes
+		b.Logf("resident memory  %5.1f MiB     (target: at most %.0f MiB)", rss, idleMaxMiB)
+		b.Logf("processor        %5.2f %%       (target: under %.1f %% of one core; probes every %s)", core, idleMaxCore, idleProbe)
+		b.Logf("scrape, median   %5.1f ms      (target: under %s; slowest of %d %s, %.1f ms of processor time each)",
+			millis(median), idleMaxScrape, idleScrapes, slowest.Round(time.Millisecond), millis(each))
+		b.ReportMetric(rss, "MiB-resident")
+		b.ReportMetric(core, "%-of-a-core")
+		b.ReportMetric(millis(median), "ms-scrape")
+		h.stop()
+	}
+}
+
+type idleHost struct {
+	agent *agent
+	url   string
+	stop  func()
+}
+
+func newIdleHost(b *testing.B) *idleHost {
+	b.Helper()
+	ctx, cancel := context.WithCancel(b.Context())
+	a := &agent{log: slog.New(slog.DiscardHandler)}
+	a.metrics = newMetrics(a)
+	client, server := idleKMS(b, a)
+	cfg := &config.Config{KMS: config.KMS{Timeout: 5 * time.Second, ProofMaxAge: 10 * time.Second, ProbeInterval: idleProbe}}
+	a.keyring = envelope.NewKeyring(client, a.keyringOptions(cfg))
+	kernel := &idleKernel{headers: map[uint32]*volume.Header{}}
+	names := kernel.volumes(b, client, server, cfg)
+	claims, err := volume.NewClaims(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	a.reconciler = volume.NewReconciler(volume.Ports{
+		Devices: kernel, Crypt: kernel, Mounts: idleMounts{},
+		Keyring: a.keyring, Claims: claims, Keys: volume.NewKeyBook(), Recorder: a.metrics, Log: a.log,
+	})
+	a.metrics.Configure(names)
+	a.reconciler.Apply(cfg.Volumes, cfg.KMS.ProbeInterval)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	done := make(chan struct{}, 2)
+	go func() { a.reconciler.Run(ctx); done <- struct{}{} }()
+	go func() { _ = a.metrics.Serve(ctx, listener, a.log); done <- struct{}{} }()
+	return &idleHost{a, "http://" + listener.Addr().String() + "/metrics", func() {
+		cancel()
+		<-done
+		<-done
+		a.keyring.Flush()
+	}}
+}
+
+// idleKMS is the emulated KMS, and the agent's client of it.
+func idleKMS(b *testing.B, a *agent) (*kms.Client, *emulator.Server) {
+	b.Helper()
+	creds := aws.NewCredentials()
+	creds.Add(aws.Credential{
+		AccessKeyID: "ASIAHOST", SecretAccessKey: "secret", SessionToken: "token",
+		Principal: aws.AssumedRole(aws.PlatformAccount, "volseal-host", "i-0123456789abcdef0"),
+	})
+	server := emulator.New(emulator.Options{Credentials: creds, Calls: aws.NewCallLog(), Faults: aws.NewFaults()})
+	listener := httptest.NewServer(server)
+	b.Cleanup(listener.Close)
+	provider := sdk.CredentialsProviderFunc(func(context.Context) (sdk.Credentials, error) {
+		return sdk.Credentials{AccessKeyID: "ASIAHOST", SecretAccessKey: "secret", SessionToken: "token"}, nil
+	})
+	sdkConfig := sdk.Config{Region: "us-east-1", BaseEndpoint: &listener.URL, Credentials: provider}
+	return kms.New(kms.NewClient(sdkConfig), kms.Options{Observer: a.metrics.KMSRequest}), server
+}
+
+// idleKernel has every volume attached, open and mounted. Only what a pass over
+// a mounted volume asks is there: anything else would not be idle, and panics.
+type idleKernel struct {
+	volume.Crypt
+	headers map[uint32]*volume.Header
+}
+
+// volumes adds them to the configuration, each with a wrapped key of its own.
+func (k *idleKernel) volumes(b *testing.B, client *kms.Client, server *emulator.Server, cfg *config.Config) (names []string) {
+	b.Helper()
+	arn, err := server.CreateKey(aws.CustomerAccount, "us-east-1", "", "", true)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range idleVolumes {
+		name := fmt.Sprintf("volume-%d", i)
+		ec, err := envelope.NewContext("db-"+name, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		plain, wrapped, err := client.GenerateDataKey(b.Context(), arn, ec)
+		if err != nil {
+			b.Fatal(err)
+		}
+		plain.Destroy()
+		k.headers[uint32(i)] = &volume.Header{UUID: name, Candidates: []volume.Candidate{{Token: envelope.Token{
+			Keyslots: []string{"0"}, Version: 1, Generation: 1, KeyARN: arn, EncryptionContext: ec, WrappedKey: wrapped, Salt: make([]byte, 32),
+		}}}}
+		cfg.Volumes = append(cfg.Volumes, volume.Spec{
+			Name: name, Database: "db-" + name, VolumeID: fmt.Sprintf("vol-%017d", i), KeyARN: arn,
+			Mountpoint: "/srv/" + name, Filesystem: "ext4", Context: ec, Attach: true,
+		})
+		names = append(names, name)
+	}
+	return names
+}
+
+func (k *idleKernel) Find(_ context.Context, volumeID string) (volume.Device, error) {
+	n := number(volumeID)
+	return volume.Device{Path: fmt.Sprintf("/dev/nvme%dn1", n), Major: 259, Minor: n, Bytes: 1 << 30}, nil
+}
+
+func (k *idleKernel) Mapping(_ context.Context, name string) (volume.Mapping, error) {
+	n := number(name)
+	if name != fmt.Sprintf("volseal-volume-%d", n) { // the pending name
+		return volume.Mapping{}, nil
+	}
+	return volume.Mapping{Present: true, Major: 253, Minor: n, UUID: k.headers[n].UUID, Backing: []volume.Backing{{Major: 259, Minor: n}}}, nil
+}
+
+func (k *idleKernel) Freeze(_ context.Context, d volume.Device, _ string) (*volume.Header, error) {
+	return k.headers[d.Minor], nil
+}
+
+func (k *idleKernel) Discard(*volume.Header) {}
+
+type idleMounts struct{ volume.Mounts }
+
+func (idleMounts) Find(context.Context, volume.Mapping, string) (volume.MountFact, error) {
+	return volume.MountFact{Mounted: true}, nil
+}
+
+func (idleMounts) Stopping(context.Context) (bool, error) { return false, nil }
+
+func number(name string) uint32 {
+	n, _ := strconv.ParseUint(regexp.MustCompile(`\d+`).FindString(name), 10, 32)
+	return uint32(n)
+}
+
+// awaitProofs waits until every volume would survive a reboot.
+func (h *idleHost) awaitProofs(b *testing.B) {
+	b.Helper()
+	limit := time.After(time.Minute)
+	for {
+		_, changed := h.agent.reconciler.Changes()
+		s := h.agent.reconciler.Snapshot()
+		if !slices.ContainsFunc(s.Volumes, func(v volume.Status) bool { return !v.WouldSurviveReboot }) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-limit:
+			b.Fatalf("not all are proved: %+v", s.Volumes[0])
+		}
+	}
+}
+
+func (h *idleHost) scrape(b *testing.B) time.Duration {
+	b.Helper()
+	begin := time.Now()
+	req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, h.url, http.NoBody)
+	if err != nil {
+		b.Fatal(err)
+	}
+	req.Header.Set("Accept-Encoding", "gzip") // as Prometheus does; unpacking is its own cost
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if n, err := io.Copy(io.Discard, resp.Body); err != nil || n == 0 {
+		b.Fatalf("scrape: %d bytes, %v", n, err)
+	}
+	return time.Since(begin)
+}
+
+const idleScrapes = 101
+
+// scrapes are what one takes, and what the slowest does, after a first that connects.
+func (h *idleHost) scrapes(b *testing.B) (median, slowest time.Duration) {
+	b.Helper()
+	h.scrape(b)
+	all := make([]time.Duration, idleScrapes)
+	for i := range all {
+		all[i] = h.scrape(b)
+	}
+	slices.Sort(all)
+	return all[idleScrapes/2], all[idleScrapes-1]
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func residentMiB(b *testing.B) float64 {
+	b.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		b.Fatal(err)
+	}
+	m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)
+	if m == nil {
+		b.Fatal("no VmRSS")
+	}
+	kib, err := strconv.ParseFloat(string(m[1]), 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return kib / 1024
+}

@@ -37,7 +37,9 @@ func (p pause) lasts(o observed) bool {
 }
 
 // fail keeps the error for status and plans the retry. Blame on the disk
-// quarantines the volume, durably: no restart may forget it.
+// quarantines the volume, durably: no restart may forget it. Not so while it is
+// mounted: what an exam finds stays an error beside the phase, which goes when
+// it is mended; the next opening judges the disk for itself.
 func (w *worker) fail(o observed, step Step, err error) {
 	class := fault.ClassOf(err)
 	changed := w.failing.n == 0 || w.failing.step != step || fault.ClassOf(w.failing.err) != class
@@ -53,7 +55,7 @@ func (w *worker) fail(o observed, step Step, err error) {
 	if o.facts.Wish == WishMounted && o.facts.Mount != MountHere {
 		w.ports.Recorder.MountRefused(o.spec.Name, class)
 	}
-	if class == fault.Integrity {
+	if class == fault.Integrity && !examined(o, step) {
 		w.quarantine(err, o.seq)
 	}
 	if _, conflict := asConflict(err); conflict || !class.WaitingHelps() {
@@ -67,6 +69,8 @@ func failedTitle(step Step, f Facts) string {
 	switch {
 	case step != StepNone && step != StepRefuse:
 		return step.Title()
+	case step == StepNone && f.Wish == WishMounted && f.phase() == Mounted:
+		return StepRefuse.Title() // an exam of the canary
 	case f.Wish == WishDetached:
 		return StepDetach.Title()
 	case f.Wish == WishSealed:

@@ -5,7 +5,9 @@ package volume
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -31,8 +33,15 @@ type world struct {
 	attached bool
 	elsewhere,
 	unencrypted bool
-	header    []byte // nil blank; otherwise the image last written
-	torn      bool
+	cloudErr error
+	asks     int    // of EC2
+	header   []byte // nil blank; otherwise the image last written
+	torn     bool
+	slotBroken,
+	hang bool // reads of the disk
+	readErr   error
+	freezes   int
+	tries     int
 	images    map[string]*image
 	fs        string // file system inside; "" none
 	data      string // what the database wrote
@@ -103,6 +112,10 @@ func (w *world) set(f func()) {
 func (w *world) Volume(_ context.Context, id string) (CloudVolume, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.asks++
+	if w.cloudErr != nil {
+		return CloudVolume{}, w.cloudErr
+	}
 	if !w.asked.IsZero() && time.Since(w.asked) < w.lag {
 		return CloudVolume{ID: id, State: "available", Encrypted: true}, nil
 	}
@@ -148,6 +161,7 @@ func (w *world) Look(context.Context, Device) (HeaderFact, error) {
 func (w *world) Freeze(context.Context, Device, string) (*Header, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.freezes++
 	if w.header == nil || w.torn {
 		return nil, &fault.Error{Class: fault.Integrity, Reason: "magic", Cause: "no header"}
 	}
@@ -156,6 +170,26 @@ func (w *world) Freeze(context.Context, Device, string) (*Header, error) {
 }
 
 func (w *world) Discard(*Header) {}
+
+func (w *world) Fingerprint(ctx context.Context, _ Device) (Fingerprint, error) {
+	w.mu.Lock()
+	readErr, hang, text := w.readErr, w.hang, fmt.Sprint(string(w.header), w.torn, w.slotBroken, w.images[string(w.header)])
+	w.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+	}
+	return sha256.Sum256([]byte(text)), readErr
+}
+
+func (w *world) Try(_ context.Context, _ *Header, _ int, p *envelope.Secret) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tries++
+	if len(p.Bytes()) != 32 || w.slotBroken {
+		return &fault.Error{Class: fault.Integrity, Reason: "keyslot-passphrase", Cause: "The keyslot does not open."}
+	}
+	return nil
+}
 
 func (w *world) Mapping(_ context.Context, name string) (Mapping, error) {
 	w.mu.Lock()

@@ -80,6 +80,14 @@ func (f *fleet) Freeze(ctx context.Context, d Device, name string) (*Header, err
 }
 func (f *fleet) Discard(*Header) {}
 
+func (f *fleet) Fingerprint(ctx context.Context, d Device) (Fingerprint, error) {
+	return f.byDevice(d).Fingerprint(ctx, d)
+}
+
+func (f *fleet) Try(ctx context.Context, h *Header, slot int, p *envelope.Secret) error {
+	return f.worlds[0].Try(ctx, h, slot, p)
+}
+
 func (f *fleet) InUse(ctx context.Context, d Device) (bool, error) {
 	return f.byDevice(d).InUse(ctx, d)
 }

@@ -199,7 +199,11 @@ func (w *worker) askCloud(ctx context.Context, o *observed) error {
 	if o.facts.Wish != WishMounted {
 		return nil
 	}
-	return admissible(o.spec, v)
+	err = admissible(o.spec, v)
+	if err == nil && o.facts.Cloud == CloudAttached {
+		w.cloudSaw = time.Now()
+	}
+	return err
 }
 
 // cloudState counts how long EC2 has said "attaching" by our own clock: a host

@@ -182,8 +182,26 @@ func (w *worker) openWith(ctx context.Context, o observed, h *Header, c Candidat
 	return proof, err
 }
 
-// openPending verifies the MAC before the keyslot is touched.
+// openPending opens, and finishes an init that is under way.
 func (w *worker) openPending(ctx context.Context, o observed, h *Header, c Candidate, proof *envelope.Proof) error {
+	err := w.withPassphrase(o, c, proof, func(p *envelope.Secret) error {
+		return w.ports.Crypt.Open(ctx, o.device, h, c.Keyslot, o.spec.Pending(), p)
+	})
+	if err != nil {
+		return err
+	}
+	if o.claim.Stage != StageFilesystem {
+		return nil
+	}
+	if o.claim.VolumeID != o.volumeID {
+		return unfinishedElsewhere()
+	}
+	return w.ports.Formatter.MakeFilesystem(ctx, o.spec.Pending(), o.spec.Filesystem)
+}
+
+// withPassphrase verifies the header's MAC before the keyslot is touched, and
+// then has it used.
+func (w *worker) withPassphrase(o observed, c Candidate, proof *envelope.Proof, use func(*envelope.Secret) error) error {
 	passphrase, mac, err := proof.Derive(c.Token.Salt)
 	if err != nil {
 		return err
@@ -193,16 +211,7 @@ func (w *worker) openPending(ctx context.Context, o observed, h *Header, c Candi
 	if err := c.Token.Verify(mac, c.Meaning); err != nil {
 		return w.rejected(o, err)
 	}
-	if err := w.ports.Crypt.Open(ctx, o.device, h, c.Keyslot, o.spec.Pending(), passphrase); err != nil {
-		return w.rejected(o, err)
-	}
-	if o.claim.Stage != StageFilesystem {
-		return nil
-	}
-	if o.claim.VolumeID != o.volumeID {
-		return unfinishedElsewhere()
-	}
-	return w.ports.Formatter.MakeFilesystem(ctx, o.spec.Pending(), o.spec.Filesystem)
+	return w.rejected(o, use(passphrase))
 }
 
 // claimReady records, before anything can be stored, that from here on the

@@ -4,6 +4,7 @@ package volume
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"time"
 
@@ -82,6 +83,9 @@ type Header struct {
 	Candidates []Candidate // at least one
 }
 
+// Fingerprint is SHA-256 of a header's metadata and of the areas of its first keyslots.
+type Fingerprint [sha256.Size]byte
+
 // Candidate is one token of ours in a frozen header, with the keyslot it is bound to.
 type Candidate struct {
 	Token   envelope.Token
@@ -110,6 +114,12 @@ type Crypt interface {
 	// Freeze copies the header once, checks it against policy, and returns the
 	// copy. name keeps concurrent copies apart. The caller discards it.
 	Freeze(ctx context.Context, dev Device, name string) (*Header, error)
+	// Fingerprint tells whether what Freeze and Try look at has changed: one read
+	// of 1 MiB, no process. It may wait for a device that hangs for as long as that does.
+	Fingerprint(ctx context.Context, dev Device) (Fingerprint, error)
+	// Try unlocks a keyslot of a frozen header and opens nothing: no mapping is
+	// made, and the volume key does not reach the kernel.
+	Try(ctx context.Context, h *Header, keyslot int, passphrase *envelope.Secret) error
 	// Discard removes a frozen copy. Harmless on nil and when repeated.
 	Discard(h *Header)
 	// Mapping tells of the mapping of that name. Absence is not an error.

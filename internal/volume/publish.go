@@ -29,7 +29,7 @@ func (w *worker) publish(o observed, seq uint64) {
 	s.Phase = phase
 	w.describe(&s, w.spec, w.claim)
 	s.LastProof = timeOrNil(w.lastProof)
-	s.WouldSurviveReboot = phase == Mounted && w.canary.proved && w.failing.n == 0
+	s.WouldSurviveReboot = phase == Mounted && s.Wish == WishMounted && w.canary.passed && w.failing.n == 0
 	if phase != Mounted && phase != Quarantined {
 		w.canary = canary{}
 		s.WouldSurviveReboot = false

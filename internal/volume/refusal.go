@@ -51,6 +51,9 @@ func refusalByCloud(o observed) error {
 	case CloudUnusable:
 		return misconfigured("volume-state", fmt.Sprintf("EC2 reports %s in state %q.", o.volumeID, o.cloud.State),
 			"A volume in state error was probably created under a CMK that could not be used.")
+	case CloudDetaching:
+		return unknown("detaching", fmt.Sprintf("EC2 is detaching %s, or was asked to.", o.volumeID),
+			"Somebody asked for it outside volseal. While the volume is mounted it waits; by force it would not.")
 	case CloudStuck:
 		return unknown("attach-stuck", fmt.Sprintf("%s has been attaching for more than %s, yet its device is here.", o.volumeID, stuckAfter),
 			"Look at the volume in EC2; detach it there if it stays so.")

@@ -43,6 +43,7 @@ type worker struct {
 	claimErr error
 	notes    notes
 	status   Status
+	doubt    error              // why the next boot would not have this configuration; nil if it would
 	probe    time.Duration      // how often a mounted volume's key is proved
 	callOff  context.CancelFunc // of a blank check that an operator may call off
 
@@ -57,6 +58,7 @@ type worker struct {
 	attaching time.Time // since when EC2 has said "attaching", by our own clock
 	released  bool      // EC2 has confirmed the detachment
 	canary    canary
+	cloudSaw  time.Time // when EC2 last said all that a mounted volume needs
 	lastProof time.Time
 }
 
@@ -189,6 +191,7 @@ func (w *worker) takeNotes() (seq uint64, fresh bool) {
 	}
 	if n.fresh {
 		w.failing, w.awaiting, w.released = failing{}, time.Time{}, false
+		w.canary.passed, w.cloudSaw = false, time.Time{}
 	}
 	return w.status.WishSeq, n.fresh
 }

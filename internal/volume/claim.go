@@ -4,6 +4,7 @@ package volume
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,11 +46,17 @@ type Claim struct {
 
 // Quarantine is why a volume is left alone until an operator decides.
 type Quarantine struct {
-	Step   string    `json:"step"` // what was being done, as in a failure's summary
-	Reason string    `json:"reason"`
-	Cause  string    `json:"cause"`
-	Hint   string    `json:"hint"`
-	Since  time.Time `json:"since"`
+	Step   string      `json:"step"`            // what was being done, as in a failure's summary
+	Class  fault.Class `json:"class,omitempty"` // "" is integrity
+	Reason string      `json:"reason"`
+	Cause  string      `json:"cause"`
+	Hint   string      `json:"hint"`
+	Since  time.Time   `json:"since"`
+}
+
+// err is the quarantine as the failure it was.
+func (q *Quarantine) err() *fault.Error {
+	return &fault.Error{Class: cmp.Or(q.Class, fault.Integrity), Reason: q.Reason, Cause: q.Cause, Hint: q.Hint}
 }
 
 const (

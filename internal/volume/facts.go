@@ -56,6 +56,7 @@ const (
 	MapAbsent  MappingState = iota
 	MapSound                // on our device, with the claim's UUID, live
 	MapUnsound              // anything else under our name
+	MapLost                 // ours, but its device is gone from beneath it: all I/O fails
 )
 
 // MountState is where the mapping is mounted.
@@ -96,6 +97,11 @@ type Facts struct {
 // open reports whether key material for the volume is in the kernel.
 func (f Facts) open() bool { return f.Mapping != MapAbsent || f.Pending }
 
+// lost reports that the disk was taken from under a mounted file system.
+// Nothing of what is done to it can reach the disk any more. A lost mapping that is not
+// mounted is no loss: it is closed like any other that stands unmounted.
+func (f Facts) lost() bool { return f.Mapping == MapLost && f.Mount == MountHere }
+
 // contradiction names what cannot be explained by any ordinary history, or "".
 // Facts that merely wait for an operator (a foreign mount at our mount point)
 // are refusals, not contradictions.
@@ -103,11 +109,13 @@ func (f Facts) contradiction() string {
 	switch {
 	case f.Mapping == MapUnsound:
 		return "mapping-unsound"
-	case f.Mapping == MapSound && !f.Device:
+	case f.lost():
 		return "device-lost"
+	case f.Mapping == MapSound && !f.Device:
+		return "device-hidden"
 	case f.Mount == MountHere && f.Mapping == MapAbsent:
 		return "mount-without-mapping"
-	case f.Mapping == MapSound || !f.Device || f.Header == HeaderUnread:
+	case f.Mapping != MapAbsent || !f.Device || f.Header == HeaderUnread:
 		return ""
 	case f.Stage == StageReady && f.Header == HeaderBlank:
 		return "header-gone"
@@ -126,6 +134,8 @@ func (f Facts) phase() Phase {
 		return Mounted
 	case f.Mapping == MapSound:
 		return Unlocked
+	case f.Mapping == MapLost:
+		return Detached
 	case f.Device && f.Header == HeaderLUKS2 && f.Stage != StageHeader:
 		return Sealed
 	case f.Device:

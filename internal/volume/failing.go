@@ -55,12 +55,17 @@ func (w *worker) fail(o observed, step Step, err error) {
 	if o.facts.Wish == WishMounted && o.facts.Mount != MountHere {
 		w.ports.Recorder.MountRefused(o.spec.Name, class)
 	}
-	if class == fault.Integrity && !examined(o, step) {
+	if o.contradicts(step) || class == fault.Integrity && !examined(o, step) {
 		w.quarantine(err, o.seq)
 	}
 	if _, conflict := asConflict(err); conflict || !class.WaitingHelps() {
 		w.init = false // spent: what refused it must be looked at before anything is formatted
 	}
+}
+
+// contradicts reports that the pass found what no ordinary history explains.
+func (o observed) contradicts(step Step) bool {
+	return step == StepNone && o.complete && o.facts.contradiction() != ""
 }
 
 // failedTitle names what failed. Where no step was chosen yet, or all of them
@@ -104,7 +109,7 @@ func detail(err error) string {
 // began: what that pass saw is not news about the new wish.
 func (w *worker) quarantine(err error, seq uint64) {
 	q := &Quarantine{
-		Step: w.failing.title, Reason: fault.ReasonOf(err), Cause: err.Error(), Hint: fault.HintOf(err), Since: time.Now().UTC(),
+		Step: w.failing.title, Class: fault.ClassOf(err), Reason: fault.ReasonOf(err), Cause: err.Error(), Hint: fault.HintOf(err), Since: time.Now().UTC(),
 	}
 	set := false
 	uerr := w.update(func(c *Claim) {

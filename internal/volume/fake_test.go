@@ -49,11 +49,14 @@ type world struct {
 	mapped    bool
 	uuid      string // of the mapping
 	mounted   bool
+	readOnly  bool
+	orphaned  bool // the device was taken from under the mapping; another one there does not mend that
 	held      bool // by somebody else
 	stopping  bool
 	asked     time.Time
 	lag       time.Duration // until EC2 shows what it was asked
 	mountErr  error
+	stopErr   error
 	kms       fakeKMS
 	calls     []string
 	kill      int  // die at the n-th change from now; 0 never
@@ -195,6 +198,9 @@ func (w *world) Mapping(_ context.Context, name string) (Mapping, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m := Mapping{Present: true, Major: 253, UUID: w.uuid, Backing: []Backing{{259, 1}}}
+	if w.orphaned = w.orphaned || !w.attached; w.orphaned {
+		m.Backing = nil
+	}
 	if name == "volseal-orders" && w.mapped || name == "volseal-orders.pending" && w.pending {
 		return m, nil
 	}
@@ -205,7 +211,7 @@ func (w *world) Open(_ context.Context, _ Device, h *Header, _ int, _ string, p 
 	if len(p.Bytes()) != 32 {
 		return errors.New("no passphrase")
 	}
-	return w.change("open", func() { w.pending, w.uuid = true, h.UUID })
+	return w.change("open", func() { w.pending, w.orphaned, w.uuid = true, false, h.UUID })
 }
 
 func (w *world) Publish(context.Context, string, string) error {
@@ -231,7 +237,7 @@ func (w *world) Close(_ context.Context, name string) error {
 	case !present:
 		return nil
 	}
-	return w.change("close", func() { w.mapped, w.pending = false, false })
+	return w.change("close", func() { w.mapped, w.pending, w.orphaned = false, false, false })
 }
 
 func (w *world) CheckBlank(_ context.Context, _ Device, path string, _ func(int64, int64)) error {
@@ -276,7 +282,7 @@ type mounts struct{ w *world }
 func (m mounts) Find(_ context.Context, mp Mapping, _ string) (MountFact, error) {
 	m.w.mu.Lock()
 	defer m.w.mu.Unlock()
-	return MountFact{Mounted: m.w.mounted && mp.Present}, nil
+	return MountFact{Mounted: m.w.mounted && mp.Present, ReadOnly: m.w.readOnly}, nil
 }
 
 func (m mounts) Stopping(context.Context) (bool, error) {
@@ -304,6 +310,12 @@ func (m mounts) Start(context.Context, string) error {
 }
 
 func (m mounts) Stop(context.Context, string) error {
+	m.w.mu.Lock()
+	err := m.w.stopErr
+	m.w.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	return m.w.change("unmount", func() { m.w.mounted = false })
 }
 

@@ -61,11 +61,16 @@ func (s Step) Title() string {
 //
 //	Quarantined: nothing opens; closing is still allowed, because it only takes access away.
 //
+//	the disk is gone from under the mount: Quarantined, durably, then ──unmount──▶ ──close──▶ and wait for an operator
+//
 // An open mapping that is not mounted never stands without a valid proof: a
 // later start of the mount unit would otherwise mount it with nobody asked. One
 // that this process opened a moment ago is proved anew, since a host that opens
 // many volumes at once can take longer than a proof lasts; any other is closed.
 func next(f Facts) Step {
+	if s := ending(f); s != StepNone {
+		return s
+	}
 	if f.Wish != WishMounted || f.Rebuild {
 		if s := closing(f); s != StepNone {
 			return s
@@ -76,6 +81,18 @@ func next(f Facts) Step {
 		return detaching(f)
 	case WishMounted:
 		return opening(f)
+	}
+	return StepNone
+}
+
+// ending takes down what is dead, whatever the wish. A loss is recorded first,
+// or a crash half-way would mount the volume again with nobody having looked.
+func ending(f Facts) Step {
+	switch {
+	case f.lost() && f.Quarantined:
+		return StepUnmount
+	case f.Mapping == MapLost && (f.Mount == MountNone || f.Mount == MountForeign):
+		return StepClose
 	}
 	return StepNone
 }

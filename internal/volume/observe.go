@@ -159,6 +159,8 @@ func (o *observed) mappingState() MappingState {
 		return MapAbsent
 	case m.UUID == "", o.claim.LUKSUUID != "" && m.UUID != o.claim.LUKSUUID:
 		return MapUnsound
+	case len(m.Backing) == 0:
+		return MapLost
 	case o.facts.Device && !slices.Equal(m.Backing, []Backing{{o.device.Major, o.device.Minor}}):
 		return MapUnsound
 	}

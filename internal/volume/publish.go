@@ -57,7 +57,8 @@ func (w *worker) explainFailure(s *Status) {
 	s.Class, s.Error, s.Hint, s.Reason, s.FailedStep = fault.None, "", "", "", ""
 	s.FailingSince, s.NextRetry = nil, nil
 	if q := w.claim.Quarantine; q != nil {
-		s.Class, s.Error, s.Hint, s.Reason = fault.Integrity, q.Cause, q.Hint, q.Reason
+		e := q.err()
+		s.Class, s.Error, s.Hint, s.Reason = e.Class, e.Cause, e.Hint, e.Reason
 		s.FailingSince = timeOrNil(q.Since)
 		s.FailedStep = q.Step
 		return

@@ -323,7 +323,9 @@ func (w *worker) fits(verb Verb) error {
 	case w.claimErr != nil:
 		return w.claimErr
 	case q != nil && (verb == VerbUnlock || verb == VerbInit):
-		return integrity(q.Reason, "The volume is quarantined: "+q.Cause, q.Hint)
+		e := q.err()
+		e.Cause = "The volume is quarantined: " + e.Cause
+		return e
 	case verb == VerbInit && w.claim.Stage != StageNone:
 		return &ConflictError{
 			Message: "The volume was initialised before (" + w.claim.LUKSUUID + ").",

@@ -278,7 +278,10 @@ func (w *worker) idle(ctx context.Context, o observed) error {
 	if o.facts.phase() == Mounted {
 		w.dropProof()
 		w.init = false
-		return w.checkCanary(ctx, o)
+		if err := w.checkCanary(ctx, o); err != nil {
+			return err
+		}
+		return filesystemError(o)
 	}
 	if o.facts.Wish == WishDetached && o.facts.Cloud == CloudDetached {
 		w.released = true

@@ -59,16 +59,23 @@ func (w *worker) checkCanary(ctx context.Context, o observed) error {
 // mounted. Volumes that share a wrapped key share the call, through the keyring.
 func (w *worker) examineKey(ctx context.Context, o observed) error {
 	if w.canary.token == nil {
-		return nil // the header comes first, and brings a proof of its own
+		return nil // the header comes first, and needs a proof of its own
 	}
 	if err := o.acceptable(*w.canary.token); err != nil {
 		return w.rejected(o, err)
 	}
-	p, err := w.prove(ctx, o.spec, *w.canary.token)
-	if err == nil {
-		p.Release()
-	}
+	p, err := w.proveMounted(ctx, o.spec, *w.canary.token)
+	p.Release()
 	return err
+}
+
+// proveMounted proves the key of a mounted volume; the revocation policy heeds the answer.
+func (w *worker) proveMounted(ctx context.Context, s Spec, t envelope.Token) (*envelope.Proof, error) {
+	p, err := w.prove(ctx, s, t)
+	if ctx.Err() != nil {
+		return p, err
+	}
+	return p, w.weigh(s, err)
 }
 
 // examineHeader judges the header as an opening does, and only when it is
@@ -86,28 +93,13 @@ func (w *worker) examineHeader(ctx context.Context, o observed) error {
 }
 
 func (w *worker) acceptHeader(ctx context.Context, o observed, print Fingerprint) error {
-	h, err := w.freeze(ctx, o)
-	if err != nil {
-		return err
-	}
-	defer w.ports.Crypt.Discard(h)
-	c, err := w.choose(o, h)
-	if err != nil {
-		return w.rejected(o, err)
-	}
-	proof, err := w.prove(ctx, o.spec, c.Token)
-	if err != nil {
-		return err
-	}
-	defer proof.Release()
-	err = w.withPassphrase(o, c, proof, func(p *envelope.Secret) error {
-		return w.ports.Crypt.Try(ctx, h, c.Keyslot, p)
+	return w.proven(ctx, o, w.proveMounted, func(h *Header, c Candidate, p *envelope.Secret) error {
+		if err := w.ports.Crypt.Try(ctx, h, c.Keyslot, p); err != nil {
+			return err
+		}
+		w.canary.token, w.canary.uuid, w.canary.print = &c.Token, h.UUID, print
+		return w.claimReady(o, h, c) // adopts what was mounted without a claim
 	})
-	if err != nil {
-		return err
-	}
-	w.canary.token, w.canary.uuid, w.canary.print = &c.Token, h.UUID, print
-	return w.claimReady(o, h, c) // adopts what was mounted without a claim
 }
 
 // fingerprint waits only so long; a read that hangs is waited for again, not

@@ -42,6 +42,7 @@ type Claim struct {
 	Stage      Stage       `json:"stage"`
 	Wish       Wish        `json:"wish"`       // the operator's standing word
 	Quarantine *Quarantine `json:"quarantine"` // nil if sound
+	Revocation *Revocation `json:"revocation,omitempty"`
 }
 
 // Quarantine is why a volume is left alone until an operator decides.
@@ -173,7 +174,7 @@ func (c Claim) validate() error {
 // means reports whether two claims lead a boot to the same.
 func (c Claim) means(o Claim) bool {
 	quarantines := (c.Quarantine == nil) == (o.Quarantine == nil)
-	c.Quarantine, o.Quarantine = nil, nil
+	c.Quarantine, o.Quarantine, c.Revocation, o.Revocation = nil, nil, nil, nil
 	return quarantines && c == o
 }
 

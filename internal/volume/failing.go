@@ -23,17 +23,18 @@ type failing struct {
 // it early only if the device or the mount changed meanwhile: a host's worth of
 // udev chatter must not become so many calls to KMS and EC2.
 type pause struct {
-	until  time.Time
-	device bool
-	mount  MountState
+	until    time.Time
+	device   bool
+	mount    MountState
+	stopping bool
 }
 
 func pauseFor(d time.Duration, o observed) pause {
-	return pause{until: time.Now().Add(d), device: o.facts.Device, mount: o.facts.Mount}
+	return pause{until: time.Now().Add(d), device: o.facts.Device, mount: o.facts.Mount, stopping: o.facts.Stopping}
 }
 
 func (p pause) lasts(o observed) bool {
-	return time.Now().Before(p.until) && p.device == o.facts.Device && p.mount == o.facts.Mount
+	return time.Now().Before(p.until) && p.device == o.facts.Device && p.mount == o.facts.Mount && p.stopping == o.facts.Stopping
 }
 
 // fail keeps the error for status and plans the retry. Blame on the disk

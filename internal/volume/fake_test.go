@@ -39,31 +39,34 @@ type world struct {
 	torn     bool
 	slotBroken,
 	hang bool // reads of the disk
-	readErr   error
-	freezes   int
-	tries     int
-	images    map[string]*image
-	fs        string // file system inside; "" none
-	data      string // what the database wrote
-	pending   bool
-	mapped    bool
-	uuid      string // of the mapping
-	mounted   bool
-	readOnly  bool
-	orphaned  bool // the device was taken from under the mapping; another one there does not mend that
-	held      bool // by somebody else
-	stopping  bool
-	asked     time.Time
-	lag       time.Duration // until EC2 shows what it was asked
-	mountErr  error
-	stopErr   error
-	kms       fakeKMS
-	calls     []string
-	kill      int  // die at the n-th change from now; 0 never
-	after     bool // the change is made before dying
-	killed    bool
-	published func()        // called when the mapping appears
-	slow      time.Duration // how long publishing takes
+	readErr  error
+	freezes  int
+	tries    int
+	images   map[string]*image
+	fs       string // file system inside; "" none
+	data     string // what the database wrote
+	pending  bool
+	mapped   bool
+	uuid     string // of the mapping
+	mounted  bool
+	readOnly bool
+	suspended,
+	wiped bool
+	orphaned   bool // the device was taken from under the mapping; another one there does not mend that
+	held       bool // by somebody else
+	stopping   bool
+	asked      time.Time
+	lag        time.Duration // until EC2 shows what it was asked
+	mountErr   error
+	stopErr    error
+	suspendErr error
+	kms        fakeKMS
+	calls      []string
+	kill       int  // die at the n-th change from now; 0 never
+	after      bool // the change is made before dying
+	killed     bool
+	published  func()        // called when the mapping appears
+	slow       time.Duration // how long publishing takes
 }
 
 type image struct {
@@ -198,6 +201,7 @@ func (w *world) Mapping(_ context.Context, name string) (Mapping, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m := Mapping{Present: true, Major: 253, UUID: w.uuid, Backing: []Backing{{259, 1}}}
+	m.Suspended = w.suspended
 	if w.orphaned = w.orphaned || !w.attached; w.orphaned {
 		m.Backing = nil
 	}
@@ -212,6 +216,39 @@ func (w *world) Open(_ context.Context, _ Device, h *Header, _ int, _ string, p 
 		return errors.New("no passphrase")
 	}
 	return w.change("open", func() { w.pending, w.orphaned, w.uuid = true, false, h.UUID })
+}
+
+func (w *world) Suspend(context.Context, string) error {
+	w.mu.Lock()
+	err := w.suspendErr
+	w.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := w.change("suspend", func() { w.suspended = true }); err != nil {
+		return err
+	}
+	return w.change("wipe", func() { w.wiped = true })
+}
+
+func (w *world) Wiped(context.Context, string) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.wiped, nil
+}
+
+func (w *world) Resume(_ context.Context, _ Device, h *Header, _ int, _ string, p *envelope.Secret) error {
+	if len(p.Bytes()) != 32 || w.slotBroken {
+		return &fault.Error{Class: fault.Integrity, Reason: "keyslot-passphrase", Cause: "The keyslot does not open."}
+	}
+	if err := w.change("give-key", func() { w.wiped = false }); err != nil {
+		return err
+	}
+	return w.change("resume", func() { w.suspended = false })
+}
+
+func (w *world) Abandon(context.Context, string) error {
+	return w.change("abandon", func() { w.suspended, w.wiped, w.orphaned = false, false, true })
 }
 
 func (w *world) Publish(context.Context, string, string) error {
@@ -237,7 +274,7 @@ func (w *world) Close(_ context.Context, name string) error {
 	case !present:
 		return nil
 	}
-	return w.change("close", func() { w.mapped, w.pending, w.orphaned = false, false, false })
+	return w.change("close", func() { w.mapped, w.pending, w.orphaned, w.suspended, w.wiped = false, false, false, false, false })
 }
 
 func (w *world) CheckBlank(_ context.Context, _ Device, path string, _ func(int64, int64)) error {
@@ -312,6 +349,9 @@ func (m mounts) Start(context.Context, string) error {
 func (m mounts) Stop(context.Context, string) error {
 	m.w.mu.Lock()
 	err := m.w.stopErr
+	if m.w.suspended {
+		err = errors.New("hangs for ever")
+	}
 	m.w.mu.Unlock()
 	if err != nil {
 		return err

@@ -105,6 +105,25 @@ func (f *fleet) Open(ctx context.Context, d Device, h *Header, slot int, pending
 	return f.byDevice(d).Open(ctx, d, h, slot, pending, p)
 }
 
+func (f *fleet) Suspend(ctx context.Context, name string) error {
+	w, own := f.byMapping(name)
+	return w.Suspend(ctx, own)
+}
+
+func (f *fleet) Wiped(ctx context.Context, name string) (bool, error) {
+	w, own := f.byMapping(name)
+	return w.Wiped(ctx, own)
+}
+
+func (f *fleet) Resume(ctx context.Context, d Device, h *Header, slot int, name string, p *envelope.Secret) error {
+	return f.byDevice(d).Resume(ctx, d, h, slot, name, p)
+}
+
+func (f *fleet) Abandon(ctx context.Context, name string) error {
+	w, own := f.byMapping(name)
+	return w.Abandon(ctx, own)
+}
+
 func (f *fleet) Publish(ctx context.Context, pending, mapping string) error {
 	w, _ := f.byMapping(mapping)
 	return w.Publish(ctx, pending, mapping)

@@ -199,6 +199,28 @@ func (w *worker) openPending(ctx context.Context, o observed, h *Header, c Candi
 	return w.ports.Formatter.MakeFilesystem(ctx, o.spec.Pending(), o.spec.Filesystem)
 }
 
+type prover func(context.Context, Spec, envelope.Token) (*envelope.Proof, error)
+
+// proven freezes and judges the header, proves the key, and has the keyslot's
+// passphrase used.
+func (w *worker) proven(ctx context.Context, o observed, prove prover, use func(*Header, Candidate, *envelope.Secret) error) error {
+	h, err := w.freeze(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer w.ports.Crypt.Discard(h)
+	c, err := w.choose(o, h)
+	if err != nil {
+		return w.rejected(o, err)
+	}
+	proof, err := prove(ctx, o.spec, c.Token)
+	if err != nil {
+		return err
+	}
+	defer proof.Release()
+	return w.withPassphrase(o, c, proof, func(p *envelope.Secret) error { return use(h, c, p) })
+}
+
 // withPassphrase verifies the header's MAC before the keyslot is touched, and
 // then has it used.
 func (w *worker) withPassphrase(o observed, c Candidate, proof *envelope.Proof, use func(*envelope.Secret) error) error {

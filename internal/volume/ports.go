@@ -127,6 +127,19 @@ type Crypt interface {
 	// Open opens dev with the frozen header under the name pending and compares
 	// the live table with policy; on any mismatch it closes it again.
 	Open(ctx context.Context, dev Device, h *Header, keyslot int, pending string, passphrase *envelope.Secret) error
+	// Suspend has the file system flushed and frozen, suspends all I/O of a
+	// mapping, and wipes its key from the kernel. Repeated, it completes what was
+	// cut short. It waits for the flush.
+	Suspend(ctx context.Context, mapping string) error
+	// Wiped reports whether a suspended mapping is without its key.
+	Wiped(ctx context.Context, mapping string) (bool, error)
+	// Resume gives a suspended mapping of dev its key back, from the frozen header
+	// and the one keyslot, lets I/O go on, and compares the live table with policy;
+	// on a mismatch it suspends it again.
+	Resume(ctx context.Context, dev Device, h *Header, keyslot int, mapping string, passphrase *envelope.Secret) error
+	// Abandon has all I/O of a mapping fail, what waits and what comes, and ends
+	// its suspension: for the file system, a power cut.
+	Abandon(ctx context.Context, mapping string) error
 	// Publish renames a pending mapping to its final name and waits for udev.
 	Publish(ctx context.Context, pending, mapping string) error
 	// InUse reports whether anything on this host holds the device: a mapping of

@@ -58,6 +58,7 @@ type worker struct {
 	attaching time.Time // since when EC2 has said "attaching", by our own clock
 	released  bool      // EC2 has confirmed the detachment
 	canary    canary
+	condemned time.Time // when a revoked answer last completed what the policy waits for
 	cloudSaw  time.Time // when EC2 last said all that a mounted volume needs
 	lastProof time.Time
 }
@@ -151,7 +152,7 @@ func (w *worker) pass(ctx context.Context) (rest time.Duration, again bool) {
 	seq, fresh := w.takeNotes()
 	o, err := w.observe(ctx)
 	if !fresh && w.pause.lasts(o) {
-		return time.Until(w.pause.until), false
+		return o.rest(time.Until(w.pause.until)), false
 	}
 	o.seq = seq
 	if err == nil {
@@ -175,7 +176,18 @@ func (w *worker) pass(ctx context.Context) (rest time.Duration, again bool) {
 	}
 	w.publish(o, seq)
 	w.ports.Recorder.Reconciled(o.spec.Name)
-	return rest, again
+	return o.rest(rest), again
+}
+
+// frozenLook is how often a suspended volume is looked at. No event tells that
+// the host begins to shut down, and that must not wait for suspended I/O.
+const frozenLook = 5 * time.Second
+
+func (o observed) rest(d time.Duration) time.Duration {
+	if o.facts.suspended() {
+		return min(d, frozenLook)
+	}
+	return d
 }
 
 // takeNotes takes up what operators asked for. A new wish forgets old failures:
@@ -237,6 +249,12 @@ func (w *worker) dispatch(ctx context.Context, step Step, o observed) error {
 		return w.unmount(ctx, o)
 	case StepClose:
 		return w.closeAll(ctx, o)
+	case StepFreeze:
+		return w.suspend(ctx, o)
+	case StepResume:
+		return w.resume(ctx, o)
+	case StepAbandon:
+		return w.abandon(ctx, o)
 	default:
 		return refusal(o)
 	}
@@ -246,6 +264,9 @@ func (w *worker) dispatch(ctx context.Context, step Step, o observed) error {
 func (w *worker) settle(o observed, step Step, err error) (rest time.Duration, again bool) {
 	if err != nil {
 		w.fail(o, step, err)
+		if examined(o, step) && w.due(o) != DueNothing {
+			return 0, true // the policy acts on the answer of now
+		}
 		return time.Until(w.failing.retry), false
 	}
 	if w.failing.step == step {

@@ -72,10 +72,13 @@ func (w *worker) examineKey(ctx context.Context, o observed) error {
 // proveMounted proves the key of a mounted volume; the revocation policy heeds the answer.
 func (w *worker) proveMounted(ctx context.Context, s Spec, t envelope.Token) (*envelope.Proof, error) {
 	p, err := w.prove(ctx, s, t)
-	if ctx.Err() != nil {
-		return p, err
+	switch {
+	case err == nil:
+		w.remember(nil) // neither revoked nor frozen
+	case ctx.Err() == nil:
+		err = w.weigh(s, err)
 	}
-	return p, w.weigh(s, err)
+	return p, err
 }
 
 // examineHeader judges the header as an opening does, and only when it is

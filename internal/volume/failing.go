@@ -110,7 +110,7 @@ func detail(err error) string {
 // began: what that pass saw is not news about the new wish.
 func (w *worker) quarantine(err error, seq uint64) {
 	q := &Quarantine{
-		Step: w.failing.title, Class: fault.ClassOf(err), Reason: fault.ReasonOf(err), Cause: err.Error(), Hint: fault.HintOf(err), Since: time.Now().UTC(),
+		Step: w.failing.title, Class: unusual(fault.ClassOf(err)), Reason: fault.ReasonOf(err), Cause: err.Error(), Hint: fault.HintOf(err), Since: time.Now().UTC(),
 	}
 	set := false
 	uerr := w.update(func(c *Claim) {
@@ -128,6 +128,15 @@ func (w *worker) quarantine(err error, seq uint64) {
 		w.mu.Unlock()
 	}
 	w.log.Error("volume quarantined", "reason", q.Reason, "cause", q.Cause, "hint", q.Hint)
+}
+
+// unusual leaves the usual class out of the claim, so that agents which know no
+// other can read it.
+func unusual(c fault.Class) fault.Class {
+	if c == fault.Integrity {
+		return fault.None
+	}
+	return c
 }
 
 // update changes the claim durably, or not at all. change runs under w.mu.

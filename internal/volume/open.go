@@ -157,6 +157,7 @@ func (w *worker) prove(ctx context.Context, s Spec, t envelope.Token) (*envelope
 		return nil, err
 	}
 	w.lastProof = started
+	w.acquit()
 	return p, nil
 }
 
@@ -242,6 +243,7 @@ func (w *worker) claimReady(o observed, h *Header, c Candidate) error {
 	return w.update(func(cl *Claim) {
 		cl.VolumeID, cl.LUKSUUID, cl.Binding = o.volumeID, h.UUID, o.spec.Binding()
 		cl.Generation, cl.Stage = c.Token.Generation, StageReady
+		cl.Revocation = nil // it was proved, and nothing of it is suspended
 	})
 }
 

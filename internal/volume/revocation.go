@@ -33,7 +33,6 @@ const (
 	// not be reached, or no agent ran) says nothing about now.
 	answersGap = time.Hour
 	// verdictAge is how old the last revoked answer may be when a lock is begun.
-	// A lock that failed is so not tried again on yesterday's word.
 	verdictAge = time.Minute
 )
 
@@ -55,28 +54,36 @@ func (r *Revocation) confirmed(grace time.Duration, now time.Time) bool {
 	return r.Answers >= enoughAnswers && !now.Before(r.ripe(grace))
 }
 
-// weigh takes an answer of KMS about the key of a mounted volume into account.
-// Only revoked confirms and only success clears; all else (an outage, throttling,
-// no identity) is no answer about the key, and neither confirms nor clears.
+// weigh takes a refusal by KMS of the key of a mounted volume into account. Only
+// revoked confirms and only success clears (acquit); all else (an outage,
+// throttling, no identity) is no answer about the key, and does neither.
 func (w *worker) weigh(s Spec, err error) error {
-	w.mu.Lock()
-	r := w.claim.Revocation
-	w.mu.Unlock()
-	switch {
-	case err == nil:
-		w.condemned = time.Time{}
-		w.remember(nil)
-	case fault.ClassOf(err) == fault.Revoked && s.OnRevocation.locks():
-		now := time.Now()
-		r = r.and(now)
-		w.remember(r)
-		if r.confirmed(s.RevocationGrace, now) {
-			w.condemned = now
-			w.log.Error("revocation confirmed", "policy", string(s.OnRevocation), "since", r.Since.UTC(), "answers", r.Answers)
-		}
-		return forewarned(err, s, r.ripe(s.RevocationGrace))
+	if fault.ClassOf(err) != fault.Revoked || !s.OnRevocation.locks() {
+		return err
 	}
-	return err
+	now := time.Now()
+	r := w.revocation().and(now)
+	w.remember(r)
+	if r.confirmed(s.RevocationGrace, now) {
+		w.condemned = now
+		w.log.Error("revocation confirmed", "policy", string(s.OnRevocation), "since", r.Since.UTC(), "answers", r.Answers)
+	}
+	return forewarned(err, s, r.ripe(s.RevocationGrace))
+}
+
+// acquit begins everything anew: the key was usable just now. That the volume is
+// suspended by us stays known until it has been seen to go on.
+func (w *worker) acquit() {
+	w.condemned = time.Time{}
+	if r := w.revocation(); r != nil && !r.Freezing {
+		w.remember(nil)
+	}
+}
+
+func (w *worker) revocation() *Revocation {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.claim.Revocation
 }
 
 // remember keeps the run, durably if the disk lets it: a full disk must not keep
@@ -140,9 +147,13 @@ func (w *worker) suspend(ctx context.Context, o observed) error {
 func (w *worker) resume(ctx context.Context, o observed) error {
 	ctx, cancel := context.WithTimeout(ctx, openLimit)
 	defer cancel()
-	return w.proven(ctx, o, w.prove, func(h *Header, c Candidate, p *envelope.Secret) error {
+	err := w.proven(ctx, o, w.prove, func(h *Header, c Candidate, p *envelope.Secret) error {
 		return w.ports.Crypt.Resume(ctx, o.device, h, c.Keyslot, o.spec.Mapping(), p)
 	})
+	if err == nil {
+		w.remember(nil)
+	}
+	return err
 }
 
 func (w *worker) abandon(ctx context.Context, o observed) error {

@@ -118,6 +118,31 @@ func TestPoliciesLockAndComeBack(t *testing.T) {
 	}
 }
 
+// A key that is back at once undoes the lock once and for all: what was said
+// before the success does not count any more, nor the verdict that came of it.
+func TestOneAnswerUndoesTheLock(t *testing.T) {
+	for p, locked := range map[Policy]func(Status) bool{LockGraceful: sealed, LockFreeze: frozenStatus} {
+		underPolicy(t, p, func(t *testing.T, w *world, h *host, dir string) {
+			w.kms.answer(disabled)
+			h.await("locked", locked)
+			w.kms.answer(nil)
+			h.await("Mounted", func(s Status) bool { return s.Phase == Mounted })
+			w.kms.answer(disabled)
+			n := len(w.calls)
+			time.Sleep(testGrace - time.Minute)
+			if len(w.calls) != n {
+				t.Errorf("%s: locked again at once: %v", p, w.calls)
+			}
+			w.kms.answer(nil)
+			h.await("well", well)
+			claims, _ := NewClaims(dir)
+			if c, err := claims.Load("orders"); err != nil || c.Revocation != nil {
+				t.Errorf("claim %+v, %v", c, err)
+			}
+		})
+	}
+}
+
 // Nothing but revocation locks, however long it lasts, also when it follows on
 // revoked answers that were too few.
 func TestOutagesNeverLock(t *testing.T) {

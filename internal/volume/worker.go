@@ -216,6 +216,9 @@ func (w *worker) take(ctx context.Context, step Step, o observed) error {
 	case StepAwait:
 		return w.await(o)
 	}
+	if o.facts.Due != DueNothing {
+		w.condemned = time.Time{} // spent: should the step fail, KMS is asked again first
+	}
 	started := time.Now()
 	err := w.dispatch(ctx, step, o)
 	if ctx.Err() != nil {

@@ -109,6 +109,20 @@ func (w *world) did(what string) int {
 	return n
 }
 
+// deeds are all changes so far.
+func (w *world) deeds() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.calls)
+}
+
+// is asks about the world as it is now.
+func (w *world) is(what func() bool) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return what()
+}
+
 func (w *world) set(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -238,7 +252,7 @@ func (w *world) Wiped(context.Context, string) (bool, error) {
 }
 
 func (w *world) Resume(_ context.Context, _ Device, h *Header, _ int, _ string, p *envelope.Secret) error {
-	if len(p.Bytes()) != 32 || w.slotBroken {
+	if len(p.Bytes()) != 32 || w.is(func() bool { return w.slotBroken }) {
 		return &fault.Error{Class: fault.Integrity, Reason: "keyslot-passphrase", Cause: "The keyslot does not open."}
 	}
 	if err := w.change("give-key", func() { w.wiped = false }); err != nil {

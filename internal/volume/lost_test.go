@@ -35,8 +35,8 @@ func TestLostDeviceIsQuarantinedAndReattached(t *testing.T) {
 				h = startHost(t, w, dir)
 				defer h.stop()
 				time.Sleep(time.Hour)
-				if want := []string{"unmount", "close"}; !slices.Equal(w.calls, want) || !lost(h.status()) {
-					t.Errorf("did %v, want %v; %+v", w.calls, want, h.status())
+				if want := []string{"unmount", "close"}; !slices.Equal(w.deeds(), want) || !lost(h.status()) {
+					t.Errorf("did %v, want %v; %+v", w.deeds(), want, h.status())
 				}
 				if _, err := h.r.Do("orders", VerbUnlock); fault.ReasonOf(err) != "device-lost" {
 					t.Errorf("unlock: %v", err)
@@ -65,8 +65,8 @@ func TestLossSurvivesACrashAnywhere(t *testing.T) {
 				h = startHost(t, w, dir)
 				defer h.stop()
 				h.await("taken down", func(s Status) bool { return lost(s) && s.Mapping == "" })
-				if w.did("mount") != 0 || w.mounted || w.mapped {
-					t.Errorf("kill %d (after %v): did %v", n, after, w.calls)
+				if w.did("mount") != 0 || w.is(func() bool { return w.mounted || w.mapped }) {
+					t.Errorf("kill %d (after %v): did %v", n, after, w.deeds())
 				}
 			})
 		}
@@ -83,7 +83,7 @@ func TestLostDeviceIsBusy(t *testing.T) {
 		h.await("quarantined", lost)
 		time.Sleep(10 * time.Minute)
 		if s := h.status(); !lost(s) || w.did("close") != 0 {
-			t.Errorf("status %+v, did %v", s, w.calls)
+			t.Errorf("status %+v, did %v", s, w.deeds())
 		}
 		w.set(func() { w.stopErr = nil })
 		h.await("taken down", func(s Status) bool { return lost(s) && s.Mapping == "" })
@@ -107,8 +107,8 @@ func TestLossWithoutQuarantine(t *testing.T) {
 		h := startHost(t, w, dir)
 		defer h.stop()
 		h.await("Mounted", func(s Status) bool { return s.Phase == Mounted && s.Class == fault.None })
-		if w.calls[0] != "close" {
-			t.Errorf("did %v", w.calls)
+		if w.deeds()[0] != "close" {
+			t.Errorf("did %v", w.deeds())
 		}
 	})
 }
@@ -124,8 +124,8 @@ func TestReadOnlyIsTold(t *testing.T) {
 		}
 		w.kms.answer(&fault.Error{Class: fault.Revoked, Reason: "DisabledException", Cause: "disabled"})
 		h.await("revoked first", func(s Status) bool { return s.Class == fault.Revoked })
-		if len(w.calls) != 0 {
-			t.Errorf("did %v", w.calls)
+		if len(w.deeds()) != 0 {
+			t.Errorf("did %v", w.deeds())
 		}
 		w.kms.answer(nil)
 		spec := testSpec(t)

@@ -65,8 +65,8 @@ func TestDenyNewLocksNothing(t *testing.T) {
 			}
 			time.Sleep(5 * time.Hour)
 			claims, _ := NewClaims(dir)
-			if c, err := claims.Load("orders"); err != nil || c.Revocation != nil || len(w.calls) != 0 {
-				t.Errorf("claim %+v, %v; did %v", c, err, w.calls)
+			if c, err := claims.Load("orders"); err != nil || c.Revocation != nil || len(w.deeds()) != 0 {
+				t.Errorf("claim %+v, %v; did %v", c, err, w.deeds())
 			}
 		})
 	}
@@ -96,12 +96,12 @@ func TestPoliciesLockAndComeBack(t *testing.T) {
 					if least := max(grace, 2*time.Minute); took < least || took > least+2*time.Minute {
 						t.Errorf("locked after %s", took)
 					}
-					if !slices.Equal(w.calls, c.lock) || s.WouldSurviveReboot {
-						t.Errorf("did %v, want %v; %+v", w.calls, c.lock, s)
+					if !slices.Equal(w.deeds(), c.lock) || s.WouldSurviveReboot {
+						t.Errorf("did %v, want %v; %+v", w.deeds(), c.lock, s)
 					}
 					time.Sleep(3 * time.Hour)
-					if !slices.Equal(w.calls, c.lock) {
-						t.Errorf("did %v, want no more than %v", w.calls, c.lock)
+					if !slices.Equal(w.deeds(), c.lock) {
+						t.Errorf("did %v, want no more than %v", w.deeds(), c.lock)
 					}
 					w.kms.answer(nil)
 					mended := time.Now()
@@ -109,8 +109,8 @@ func TestPoliciesLockAndComeBack(t *testing.T) {
 					if took := time.Since(mended); took > 40*time.Second {
 						t.Errorf("back after %s", took)
 					}
-					if want := append(slices.Clone(c.lock), c.back...); !slices.Equal(w.calls, want) {
-						t.Errorf("did %v, want %v", w.calls, want)
+					if want := append(slices.Clone(c.lock), c.back...); !slices.Equal(w.deeds(), want) {
+						t.Errorf("did %v, want %v", w.deeds(), want)
 					}
 				})
 			})
@@ -128,10 +128,10 @@ func TestOneAnswerUndoesTheLock(t *testing.T) {
 			w.kms.answer(nil)
 			h.await("Mounted", func(s Status) bool { return s.Phase == Mounted })
 			w.kms.answer(disabled)
-			n := len(w.calls)
+			n := len(w.deeds())
 			time.Sleep(testGrace - time.Minute)
-			if len(w.calls) != n {
-				t.Errorf("%s: locked again at once: %v", p, w.calls)
+			if len(w.deeds()) != n {
+				t.Errorf("%s: locked again at once: %v", p, w.deeds())
 			}
 			w.kms.answer(nil)
 			h.await("well", well)
@@ -157,8 +157,8 @@ func TestOutagesNeverLock(t *testing.T) {
 					time.Sleep(before)
 					w.kms.answer(&fault.Error{Class: class, Reason: "test", Cause: "The key cannot be used."})
 					time.Sleep(5 * time.Hour)
-					if len(w.calls) != 0 || h.status().Class != class {
-						t.Errorf("did %v; %+v", w.calls, h.status())
+					if len(w.deeds()) != 0 || h.status().Class != class {
+						t.Errorf("did %v; %+v", w.deeds(), h.status())
 					}
 				})
 			})
@@ -211,8 +211,8 @@ func TestGraceOutlivesTheAgent(t *testing.T) {
 		h = startHost(t, w, dir)
 		h.policy(LockGraceful, testGrace)
 		time.Sleep(20 * time.Minute)
-		if len(w.calls) != 0 {
-			t.Fatalf("locked on an answer that another agent got: %v", w.calls)
+		if len(w.deeds()) != 0 {
+			t.Fatalf("locked on an answer that another agent got: %v", w.deeds())
 		}
 		w.kms.answer(disabled)
 		again := time.Now()
@@ -231,8 +231,8 @@ func TestPolicyIsEdited(t *testing.T) {
 		time.Sleep(testGrace - time.Minute)
 		h.policy(DenyNew, testGrace)
 		time.Sleep(3 * time.Hour)
-		if len(w.calls) != 0 {
-			t.Fatalf("did %v", w.calls)
+		if len(w.deeds()) != 0 {
+			t.Fatalf("did %v", w.deeds())
 		}
 		h.policy(LockFreeze, testGrace)
 		h.await("frozen", frozenStatus)
@@ -250,8 +250,8 @@ func TestLockThatFailsIsNotTriedOnOldAnswers(t *testing.T) {
 		h.await("well", well)
 		w.set(func() { w.stopErr = nil })
 		time.Sleep(3 * time.Hour)
-		if len(w.calls) != 0 {
-			t.Errorf("did %v", w.calls)
+		if len(w.deeds()) != 0 {
+			t.Errorf("did %v", w.deeds())
 		}
 	})
 }
@@ -280,8 +280,8 @@ func crashUnder(t *testing.T, p Policy, n int, after bool) {
 	time.Sleep(testGrace + 5*time.Minute)
 	w.kms.answer(nil)
 	time.Sleep(time.Minute)
-	if !w.killed {
-		t.Fatalf("kill %d was not reached: %v", n, w.calls)
+	if w.is(func() bool { return !w.killed }) {
+		t.Fatalf("kill %d was not reached: %v", n, w.deeds())
 	}
 	h.stop()
 	w.kms.answer(away)
@@ -292,12 +292,12 @@ func crashUnder(t *testing.T, p Policy, n int, after bool) {
 	h.policy(p, testGrace)
 	time.Sleep(time.Hour)
 	if w.did("open")+w.did("give-key") != opened {
-		t.Errorf("%s, kill %d (after %v): opened without a proof: %v", p, n, after, w.calls)
+		t.Errorf("%s, kill %d (after %v): opened without a proof: %v", p, n, after, w.deeds())
 	}
 	w.kms.answer(nil)
 	h.await("well", well)
-	if w.suspended || w.did("abandon") != 0 || p == LockFreeze && w.did("unmount") != 0 {
-		t.Errorf("%s, kill %d (after %v): did %v", p, n, after, w.calls)
+	if w.is(func() bool { return w.suspended }) || w.did("abandon") != 0 || p == LockFreeze && w.did("unmount") != 0 {
+		t.Errorf("%s, kill %d (after %v): did %v", p, n, after, w.deeds())
 	}
 }
 
@@ -318,8 +318,8 @@ func TestFrozenVolumeIsAdopted(t *testing.T) {
 			h.await("refused again", func(s Status) bool { return s.Answered == 2 && s.Class == err.Class })
 			h.stop()
 		}
-		if want := []string{"suspend", "wipe"}; !slices.Equal(w.calls, want) {
-			t.Errorf("did %v, want %v", w.calls, want)
+		if want := []string{"suspend", "wipe"}; !slices.Equal(w.deeds(), want) {
+			t.Errorf("did %v, want %v", w.deeds(), want)
 		}
 		w.kms.answer(nil)
 		h = startHost(t, w, dir)
@@ -337,8 +337,8 @@ func TestFrozenVolumeLetsTheHostStop(t *testing.T) {
 		time.Sleep(time.Hour)
 		w.set(func() { w.stopping = true })
 		time.Sleep(10 * time.Second)
-		if w.suspended || w.did("abandon") != 1 || w.did("unmount") != 0 {
-			t.Fatalf("10 s into the shutdown: did %v", w.calls)
+		if w.is(func() bool { return w.suspended }) || w.did("abandon") != 1 || w.did("unmount") != 0 {
+			t.Fatalf("10 s into the shutdown: did %v", w.deeds())
 		}
 		w.set(func() { w.mounted = false }) // systemd's work
 		h.r.Wake()
@@ -360,8 +360,8 @@ func TestFrozenVolumeIsLocked(t *testing.T) {
 			w.set(func() { w.calls = nil })
 			h.do(v)
 			h.await("done", func(s Status) bool { return s.Answered == 1 && s.Satisfied() })
-			if want := []string{"abandon", "unmount", "close"}; !slices.Equal(w.calls[:3], want) {
-				t.Errorf("did %v, want %v", w.calls, want)
+			if want := []string{"abandon", "unmount", "close"}; !slices.Equal(w.deeds()[:3], want) {
+				t.Errorf("did %v, want %v", w.deeds(), want)
 			}
 			w.kms.answer(nil)
 			h.do(VerbReattach)
@@ -380,8 +380,8 @@ func TestFrozenVolumeIsLost(t *testing.T) {
 				w.set(func() { w.calls, w.attached, w.orphaned = nil, back, true })
 				h.r.Wake()
 				h.await("taken down", func(s Status) bool { return lost(s) && s.Mapping == "" })
-				if want := []string{"abandon", "unmount", "close"}; !slices.Equal(w.calls, want) {
-					t.Errorf("did %v, want %v", w.calls, want)
+				if want := []string{"abandon", "unmount", "close"}; !slices.Equal(w.deeds(), want) {
+					t.Errorf("did %v, want %v", w.deeds(), want)
 				}
 				w.kms.answer(nil)
 				time.Sleep(time.Hour)
@@ -401,14 +401,14 @@ func TestFrozenVolumeWithADamagedHeader(t *testing.T) {
 		w.kms.answer(nil)
 		h.await("quarantined", func(s Status) bool { return s.Phase == Quarantined && s.Class == fault.Integrity })
 		time.Sleep(time.Hour)
-		if !w.suspended || !w.wiped {
-			t.Errorf("did %v", w.calls)
+		if w.is(func() bool { return !w.suspended || !w.wiped }) {
+			t.Errorf("did %v", w.deeds())
 		}
 		w.set(func() { w.torn = false })
 		h.do(VerbReattach)
 		h.await("well", well)
 		if w.did("abandon") != 0 || w.did("unmount") != 0 {
-			t.Errorf("did %v", w.calls)
+			t.Errorf("did %v", w.deeds())
 		}
 	})
 }
@@ -419,8 +419,8 @@ func TestSomebodyElsesSuspension(t *testing.T) {
 		w.set(func() { w.suspended = true })
 		h.await("told", func(s Status) bool { return s.Reason == "mapping-suspended" })
 		time.Sleep(time.Hour)
-		if len(w.calls) != 0 {
-			t.Errorf("did %v", w.calls)
+		if len(w.deeds()) != 0 {
+			t.Errorf("did %v", w.deeds())
 		}
 		w.set(func() { w.suspended = false })
 		h.await("well", well)

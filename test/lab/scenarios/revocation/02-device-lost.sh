@@ -26,10 +26,13 @@ expect 'rows' 1000 "$(sql 'select count(*) from orders')"
 
 say 'by force, and back under the same name before anybody looked'
 systemctl stop volseal.service
-name=$(lsblk -dno NAME,SERIAL | awk -v s="$(recall orders.vol | tr -d -)" '$2 == s {print $1}')
+disk() { lsblk -dno NAME,SERIAL | awk -v s="$(recall orders.vol | tr -d -)" '$2 == s {print $1}'; }
+back() { [[ -n $(disk) ]]; }
+before=$(disk)
 labctl volume force-detach "$(recall orders.vol)"
 labctl volume attach "$(recall orders.vol)"
-within 30 'the disk is back' lsblk -dno NAME,SERIAL "/dev/$name"
+within 30 'the disk is back' back
+printf '   it was %s and is %s\n' "$before" "$(disk)"
 systemctl start volseal.service
 within 60 'orders is quarantined' is orders reason device-lost
 within 180 'the mapping is closed' is orders mapping ''

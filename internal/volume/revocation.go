@@ -129,17 +129,13 @@ func (c Claim) freezing() bool { return c.Revocation != nil && c.Revocation.Free
 // suspend first records what it is about to do: a mapping that is suspended with
 // its key in place is then known as half-done, and not as somebody else's work.
 func (w *worker) suspend(ctx context.Context, o observed) error {
-	err := w.update(func(c *Claim) {
-		r := Revocation{Since: time.Now(), Latest: time.Now()}
-		if c.Revocation != nil {
-			r = *c.Revocation
-		}
-		r.Freezing = true
-		c.Revocation = &r
-	})
-	if err != nil {
-		return err
+	now := time.Now()
+	r := Revocation{Since: now, Latest: now}
+	if known := w.revocation(); known != nil {
+		r = *known
 	}
+	r.Freezing = true
+	w.remember(&r)
 	return w.ports.Crypt.Suspend(ctx, o.spec.Mapping())
 }
 

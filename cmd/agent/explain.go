@@ -87,7 +87,7 @@ func whoOf(v volume.Status) []fault.Owner {
 func why(v volume.Status) string {
 	switch {
 	case v.Class != fault.None && v.Phase == volume.Mounted:
-		return "It works on, but its key could not be proved usable just now: " + v.Error
+		return "It works on, but the next boot would not mount it: " + v.Error
 	case v.Class != fault.None && v.FailedStep != "":
 		return v.FailedStep + " failed: " + v.Error
 	case v.Class != fault.None:
@@ -97,9 +97,9 @@ func why(v volume.Status) string {
 	case v.Wish == volume.WishDetached && v.Satisfied():
 		return "An operator released it."
 	case v.Phase == volume.Mounted && v.Satisfied() && v.WouldSurviveReboot:
-		return "All is well: its key is proved usable again and again."
+		return "All is well: what the next boot needs is tried again and again."
 	case v.Phase == volume.Mounted && v.Satisfied():
-		return "Its key has not been proved usable yet since the agent started."
+		return "What the next boot needs has not been tried yet since the agent started."
 	case v.Progress != "":
 		return "The agent is at work: " + v.Progress + "."
 	}
@@ -111,6 +111,9 @@ func (c *cli) next(v volume.Status) []string {
 	todo := []string{}
 	if v.Phase == volume.Mounted && !v.WouldSurviveReboot {
 		todo = append(todo, "Do not reboot or stop this instance, and do not detach or lock the volume: it might not come back.")
+	}
+	if frozen(v) {
+		todo = append(todo, "Leave the database waiting: it goes on where it stopped. To lock the volume, to kill the database or to reboot is a power cut for it.")
 	}
 	if v.Class != fault.None {
 		todo = append(todo, hintFor(v.Hint, v.Class))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/volseal/volseal/internal/config"
 	"github.com/volseal/volseal/internal/control"
+	"github.com/volseal/volseal/internal/fault"
 	"github.com/volseal/volseal/internal/volume"
 )
 
@@ -66,6 +67,11 @@ func (a *agent) Reload(ctx context.Context) error {
 	if err != nil {
 		a.metrics.Reloaded(false)
 		a.log.Error("reload refused; the old configuration stays", "error", err)
+		a.reconciler.Doubt(&fault.Error{
+			Class: fault.Misconfigured, Reason: "config-invalid",
+			Cause: "The configuration in " + a.dir + " is invalid. The one before it is in use, and would not be after a reboot.",
+			Hint:  "Run volseal config check, mend what it says, then volseal reload.", Err: err,
+		})
 		return invalidConfig(err)
 	}
 	// Units first: no worker may start a mount unit of the old configuration.

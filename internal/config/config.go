@@ -11,10 +11,6 @@ import (
 // Dir is where the configuration lives.
 const Dir = "/etc/volseal"
 
-// DenyNew is the value of on_revocation: a mounted volume whose CMK is revoked
-// runs on, and nothing new is mounted.
-const DenyNew = "deny-new"
-
 // Config is the whole configuration, checked, with defaults filled in.
 type Config struct {
 	Region          string // "": ask instance metadata
@@ -22,7 +18,7 @@ type Config struct {
 	MetricsListen   string // host:port
 	KMS             KMS
 	Cache           Cache
-	OnRevocation    string // DenyNew
+	OnRevocation    volume.Policy // of volumes that have none of their own
 	RevocationGrace time.Duration
 	OperatorGroup   string
 	NVMeModels      []string // controller models taken for EBS
@@ -48,7 +44,7 @@ func defaults() Config {
 		MetricsListen:   "127.0.0.1:9797",
 		KMS:             KMS{Timeout: 5 * time.Second, ProofMaxAge: 10 * time.Second, ProbeInterval: time.Minute},
 		Cache:           Cache{TTL: 5 * time.Minute, MaxVolumesPerDataKey: 16},
-		OnRevocation:    DenyNew,
+		OnRevocation:    volume.DenyNew,
 		RevocationGrace: 15 * time.Minute,
 		OperatorGroup:   "volseal-operators",
 		NVMeModels:      []string{"Amazon Elastic Block Store"},

@@ -34,7 +34,7 @@ func TestLoad(t *testing.T) {
 		MetricsListen:   "127.0.0.1:9797",
 		KMS:             KMS{Timeout: 5 * time.Second, ProofMaxAge: 10 * time.Second, ProbeInterval: time.Minute},
 		Cache:           Cache{TTL: 5 * time.Minute, MaxVolumesPerDataKey: 16},
-		OnRevocation:    DenyNew,
+		OnRevocation:    volume.DenyNew,
 		RevocationGrace: 15 * time.Minute,
 		OperatorGroup:   "volseal-operators",
 		NVMeModels:      []string{"Amazon Elastic Block Store", "QEMU NVMe Ctrl"},
@@ -53,6 +53,8 @@ func TestLoad(t *testing.T) {
 			RequireEBSEncryption: true,
 			DatabaseUnit:         "postgresql.service",
 			UnlockTimeout:        15 * time.Minute,
+			OnRevocation:         volume.DenyNew,
+			RevocationGrace:      15 * time.Minute,
 		}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -81,6 +83,35 @@ mountpoint: /data
 	got, err = Load(archive(t, "-- volumes.d/README --\n"))
 	if err != nil || len(got.Volumes) != 0 {
 		t.Errorf("no volumes: %v, %v", got, err)
+	}
+}
+
+// TestPolicyOfAVolume: its own word goes before that of the host.
+func TestPolicyOfAVolume(t *testing.T) {
+	got, err := Load(archive(t, `
+-- volseal.yaml --
+on_revocation: lock-graceful
+revocation_grace: 1h
+-- volumes.d/a.yaml --
+name: a
+database: a
+key_arn: arn:aws:kms:us-east-1:111111111111:key/aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee
+mountpoint: /srv/a
+-- volumes.d/b.yaml --
+name: b
+database: b
+key_arn: arn:aws:kms:us-east-1:111111111111:key/aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee
+mountpoint: /srv/b
+on_revocation: lock-freeze
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []volume.Policy{volume.LockGraceful, volume.LockFreeze}
+	for i, s := range got.Volumes {
+		if s.OnRevocation != want[i] || s.RevocationGrace != time.Hour {
+			t.Errorf("%s: %s after %s", s.Name, s.OnRevocation, s.RevocationGrace)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -49,6 +50,8 @@ func load(dir string) (*Config, Problems) {
 	}
 	problems = append(problems, across(entries, c.Region)...)
 	for _, e := range entries {
+		e.spec.OnRevocation = cmp.Or(e.spec.OnRevocation, c.OnRevocation)
+		e.spec.RevocationGrace = c.RevocationGrace
 		c.Volumes = append(c.Volumes, e.spec)
 	}
 	problems.sort()

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
+
+	"github.com/volseal/volseal/internal/volume"
 )
 
 // value is a node with where it stands. Each accessor either returns what it
@@ -53,14 +55,9 @@ func (v value) oneOf(choices ...string) (string, bool) {
 	return "", false
 }
 
-// onRevocation refuses the locking policies rather than accept a promise that
-// nothing keeps.
-func (v value) onRevocation() (string, bool) {
-	if s, ok := v.text(); ok && (s == "lock-graceful" || s == "lock-freeze") {
-		v.problem(s+" is not in this version", "use "+DenyNew+": the database runs on, and an alert says not to reboot. To take access away, run: volseal lock NAME")
-		return "", false
-	}
-	return v.oneOf(DenyNew)
+func (v value) onRevocation() (volume.Policy, bool) {
+	s, ok := v.oneOf(string(volume.DenyNew), string(volume.LockGraceful), string(volume.LockFreeze))
+	return volume.Policy(s), ok
 }
 
 func (v value) boolean() (bool, bool) {

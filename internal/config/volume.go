@@ -55,6 +55,7 @@ func volumeFields(s *volume.Spec) []field {
 		{"attach", func(v value) { put(&s.Attach)(v.boolean()) }},
 		{"require_ebs_encryption", func(v value) { put(&s.RequireEBSEncryption)(v.boolean()) }},
 		{"database_unit", func(v value) { put(&s.DatabaseUnit)(v.unit()) }},
+		{"on_revocation", func(v value) { put(&s.OnRevocation)(v.onRevocation()) }},
 		{"unlock_timeout", func(v value) { put(&s.UnlockTimeout)(v.duration(time.Second, 24*time.Hour)) }},
 	}
 }

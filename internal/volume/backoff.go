@@ -15,9 +15,9 @@ import (
 const (
 	retryFloor   = 500 * time.Millisecond
 	retryCeiling = 20 * time.Second
-	// What only an edit of the configuration or of the volume can mend is asked
-	// about rarely; the edit itself wakes the worker.
-	retryMisconfigured = time.Minute
+	// What only an edit of the configuration, of the volume or of its header can
+	// mend is asked about rarely; an edit of the configuration wakes the worker.
+	retryByHand = time.Minute
 	// An idle volume is looked at this often even if no event came.
 	resync = time.Minute
 	// EC2 and the kernel are asked again this often while they are at work.
@@ -31,8 +31,8 @@ const (
 // lost its key at one moment does not ask again at one moment.
 func RetryAfter(class fault.Class, n int) time.Duration {
 	ceiling := retryCeiling
-	if class == fault.Misconfigured {
-		ceiling = retryMisconfigured
+	if class == fault.Misconfigured || class == fault.Integrity {
+		ceiling = retryByHand
 	}
 	limit := retryFloor << min(n, 10)
 	return jitter(min(limit, ceiling))

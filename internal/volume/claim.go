@@ -4,6 +4,7 @@ package volume
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,15 +42,22 @@ type Claim struct {
 	Stage      Stage       `json:"stage"`
 	Wish       Wish        `json:"wish"`       // the operator's standing word
 	Quarantine *Quarantine `json:"quarantine"` // nil if sound
+	Revocation *Revocation `json:"revocation,omitempty"`
 }
 
 // Quarantine is why a volume is left alone until an operator decides.
 type Quarantine struct {
-	Step   string    `json:"step"` // what was being done, as in a failure's summary
-	Reason string    `json:"reason"`
-	Cause  string    `json:"cause"`
-	Hint   string    `json:"hint"`
-	Since  time.Time `json:"since"`
+	Step   string      `json:"step"`            // what was being done, as in a failure's summary
+	Class  fault.Class `json:"class,omitempty"` // "" is integrity
+	Reason string      `json:"reason"`
+	Cause  string      `json:"cause"`
+	Hint   string      `json:"hint"`
+	Since  time.Time   `json:"since"`
+}
+
+// err is the quarantine as the failure it was.
+func (q *Quarantine) err() *fault.Error {
+	return &fault.Error{Class: cmp.Or(q.Class, fault.Integrity), Reason: q.Reason, Cause: q.Cause, Hint: q.Hint}
 }
 
 const (
@@ -161,6 +169,13 @@ func (c Claim) validate() error {
 		return fmt.Errorf("wish %q is not known to this agent", c.Wish)
 	}
 	return nil
+}
+
+// means reports whether two claims lead a boot to the same.
+func (c Claim) means(o Claim) bool {
+	quarantines := (c.Quarantine == nil) == (o.Quarantine == nil)
+	c.Quarantine, o.Quarantine, c.Revocation, o.Revocation = nil, nil, nil, nil
+	return quarantines && c == o
 }
 
 // Save makes the claim durable before it returns: temporary file, fsync,

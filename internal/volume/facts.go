@@ -53,9 +53,23 @@ type MappingState int
 
 // The states of a mapping.
 const (
-	MapAbsent  MappingState = iota
-	MapSound                // on our device, with the claim's UUID, live
-	MapUnsound              // anything else under our name
+	MapAbsent   MappingState = iota
+	MapSound                 // on our device, with the claim's UUID, live
+	MapUnsound               // anything else under our name
+	MapLost                  // ours, but its device is gone from beneath it: all I/O fails
+	MapHalted                // ours, suspended by us with its key still there: a freeze that was cut short
+	MapFrozen                // ours, suspended, its key wiped: it goes on by a proof
+	MapStranded              // ours, suspended, and its device is gone: it can never go on
+)
+
+// Due is what the revocation policy demands of a sound, mounted volume.
+type Due int
+
+// What can be due.
+const (
+	DueNothing Due = iota
+	DueLock
+	DueFreeze
 )
 
 // MountState is where the mapping is mounted.
@@ -91,10 +105,23 @@ type Facts struct {
 	Opened      bool // this process opened the mapping, after a proof
 	Proved      bool // and that proof is still young enough
 	Mount       MountState
+	Due         Due  // DueNothing unless Mapping is MapSound and Mount is MountHere
+	Stopping    bool // the host shuts down; asked only where suspended I/O or a dead mapping could hold it up
 }
 
 // open reports whether key material for the volume is in the kernel.
 func (f Facts) open() bool { return f.Mapping != MapAbsent || f.Pending }
+
+// lost reports that the disk was taken from under a mounted file system.
+// Nothing of what is done to it can reach the disk any more. A lost mapping that is not
+// mounted is no loss: it is closed like any other that stands unmounted. Neither
+// is one of a host that shuts down: it may be we who let go, see StepAbandon.
+func (f Facts) lost() bool { return f.Mapping == MapLost && f.Mount == MountHere && !f.Stopping }
+
+// suspended reports that all I/O of the volume waits, perhaps for ever.
+func (f Facts) suspended() bool {
+	return f.Mapping == MapHalted || f.Mapping == MapFrozen || f.Mapping == MapStranded
+}
 
 // contradiction names what cannot be explained by any ordinary history, or "".
 // Facts that merely wait for an operator (a foreign mount at our mount point)
@@ -103,11 +130,13 @@ func (f Facts) contradiction() string {
 	switch {
 	case f.Mapping == MapUnsound:
 		return "mapping-unsound"
-	case f.Mapping == MapSound && !f.Device:
+	case f.lost():
 		return "device-lost"
+	case !f.Device && (f.Mapping == MapSound || f.Mapping == MapHalted || f.Mapping == MapFrozen):
+		return "device-hidden"
 	case f.Mount == MountHere && f.Mapping == MapAbsent:
 		return "mount-without-mapping"
-	case f.Mapping == MapSound || !f.Device || f.Header == HeaderUnread:
+	case f.Mapping != MapAbsent || !f.Device || f.Header == HeaderUnread:
 		return ""
 	case f.Stage == StageReady && f.Header == HeaderBlank:
 		return "header-gone"
@@ -122,6 +151,8 @@ func (f Facts) phase() Phase {
 	switch {
 	case f.Quarantined || f.contradiction() != "":
 		return Quarantined
+	case f.suspended(), f.Mapping == MapLost:
+		return Sealed // nothing can be read: no key, or no disk
 	case f.Mount == MountHere:
 		return Mounted
 	case f.Mapping == MapSound:

@@ -23,21 +23,24 @@ type failing struct {
 // it early only if the device or the mount changed meanwhile: a host's worth of
 // udev chatter must not become so many calls to KMS and EC2.
 type pause struct {
-	until  time.Time
-	device bool
-	mount  MountState
+	until    time.Time
+	device   bool
+	mount    MountState
+	stopping bool
 }
 
 func pauseFor(d time.Duration, o observed) pause {
-	return pause{until: time.Now().Add(d), device: o.facts.Device, mount: o.facts.Mount}
+	return pause{until: time.Now().Add(d), device: o.facts.Device, mount: o.facts.Mount, stopping: o.facts.Stopping}
 }
 
 func (p pause) lasts(o observed) bool {
-	return time.Now().Before(p.until) && p.device == o.facts.Device && p.mount == o.facts.Mount
+	return time.Now().Before(p.until) && p.device == o.facts.Device && p.mount == o.facts.Mount && p.stopping == o.facts.Stopping
 }
 
 // fail keeps the error for status and plans the retry. Blame on the disk
-// quarantines the volume, durably: no restart may forget it.
+// quarantines the volume, durably: no restart may forget it. Not so while it is
+// mounted: what an exam finds stays an error beside the phase, which goes when
+// it is mended; the next opening judges the disk for itself.
 func (w *worker) fail(o observed, step Step, err error) {
 	class := fault.ClassOf(err)
 	changed := w.failing.n == 0 || w.failing.step != step || fault.ClassOf(w.failing.err) != class
@@ -53,12 +56,17 @@ func (w *worker) fail(o observed, step Step, err error) {
 	if o.facts.Wish == WishMounted && o.facts.Mount != MountHere {
 		w.ports.Recorder.MountRefused(o.spec.Name, class)
 	}
-	if class == fault.Integrity {
+	if o.contradicts(step) || class == fault.Integrity && !examined(o, step) {
 		w.quarantine(err, o.seq)
 	}
 	if _, conflict := asConflict(err); conflict || !class.WaitingHelps() {
 		w.init = false // spent: what refused it must be looked at before anything is formatted
 	}
+}
+
+// contradicts reports that the pass found what no ordinary history explains.
+func (o observed) contradicts(step Step) bool {
+	return step == StepNone && o.complete && o.facts.contradiction() != ""
 }
 
 // failedTitle names what failed. Where no step was chosen yet, or all of them
@@ -67,6 +75,8 @@ func failedTitle(step Step, f Facts) string {
 	switch {
 	case step != StepNone && step != StepRefuse:
 		return step.Title()
+	case step == StepNone && f.Wish == WishMounted && f.phase() == Mounted:
+		return StepRefuse.Title() // an exam of the canary
 	case f.Wish == WishDetached:
 		return StepDetach.Title()
 	case f.Wish == WishSealed:
@@ -100,7 +110,7 @@ func detail(err error) string {
 // began: what that pass saw is not news about the new wish.
 func (w *worker) quarantine(err error, seq uint64) {
 	q := &Quarantine{
-		Step: w.failing.title, Reason: fault.ReasonOf(err), Cause: err.Error(), Hint: fault.HintOf(err), Since: time.Now().UTC(),
+		Step: w.failing.title, Class: unusual(fault.ClassOf(err)), Reason: fault.ReasonOf(err), Cause: err.Error(), Hint: fault.HintOf(err), Since: time.Now().UTC(),
 	}
 	set := false
 	uerr := w.update(func(c *Claim) {
@@ -118,6 +128,15 @@ func (w *worker) quarantine(err error, seq uint64) {
 		w.mu.Unlock()
 	}
 	w.log.Error("volume quarantined", "reason", q.Reason, "cause", q.Cause, "hint", q.Hint)
+}
+
+// unusual leaves the usual class out of the claim, so that agents which know no
+// other can read it.
+func unusual(c fault.Class) fault.Class {
+	if c == fault.Integrity {
+		return fault.None
+	}
+	return c
 }
 
 // update changes the claim durably, or not at all. change runs under w.mu.

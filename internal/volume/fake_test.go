@@ -5,7 +5,9 @@ package volume
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -31,27 +33,40 @@ type world struct {
 	attached bool
 	elsewhere,
 	unencrypted bool
-	header    []byte // nil blank; otherwise the image last written
-	torn      bool
-	images    map[string]*image
-	fs        string // file system inside; "" none
-	data      string // what the database wrote
-	pending   bool
-	mapped    bool
-	uuid      string // of the mapping
-	mounted   bool
-	held      bool // by somebody else
-	stopping  bool
-	asked     time.Time
-	lag       time.Duration // until EC2 shows what it was asked
-	mountErr  error
-	kms       fakeKMS
-	calls     []string
-	kill      int  // die at the n-th change from now; 0 never
-	after     bool // the change is made before dying
-	killed    bool
-	published func()        // called when the mapping appears
-	slow      time.Duration // how long publishing takes
+	cloudErr error
+	asks     int    // of EC2
+	header   []byte // nil blank; otherwise the image last written
+	torn     bool
+	slotBroken,
+	hang bool // reads of the disk
+	readErr  error
+	freezes  int
+	tries    int
+	images   map[string]*image
+	fs       string // file system inside; "" none
+	data     string // what the database wrote
+	pending  bool
+	mapped   bool
+	uuid     string // of the mapping
+	mounted  bool
+	readOnly bool
+	suspended,
+	wiped bool
+	orphaned   bool // the device was taken from under the mapping; another one there does not mend that
+	held       bool // by somebody else
+	stopping   bool
+	asked      time.Time
+	lag        time.Duration // until EC2 shows what it was asked
+	mountErr   error
+	stopErr    error
+	suspendErr error
+	kms        fakeKMS
+	calls      []string
+	kill       int  // die at the n-th change from now; 0 never
+	after      bool // the change is made before dying
+	killed     bool
+	published  func()        // called when the mapping appears
+	slow       time.Duration // how long publishing takes
 }
 
 type image struct {
@@ -94,6 +109,20 @@ func (w *world) did(what string) int {
 	return n
 }
 
+// deeds are all changes so far.
+func (w *world) deeds() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.calls)
+}
+
+// is asks about the world as it is now.
+func (w *world) is(what func() bool) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return what()
+}
+
 func (w *world) set(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -103,6 +132,10 @@ func (w *world) set(f func()) {
 func (w *world) Volume(_ context.Context, id string) (CloudVolume, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.asks++
+	if w.cloudErr != nil {
+		return CloudVolume{}, w.cloudErr
+	}
 	if !w.asked.IsZero() && time.Since(w.asked) < w.lag {
 		return CloudVolume{ID: id, State: "available", Encrypted: true}, nil
 	}
@@ -148,6 +181,7 @@ func (w *world) Look(context.Context, Device) (HeaderFact, error) {
 func (w *world) Freeze(context.Context, Device, string) (*Header, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.freezes++
 	if w.header == nil || w.torn {
 		return nil, &fault.Error{Class: fault.Integrity, Reason: "magic", Cause: "no header"}
 	}
@@ -157,10 +191,34 @@ func (w *world) Freeze(context.Context, Device, string) (*Header, error) {
 
 func (w *world) Discard(*Header) {}
 
+func (w *world) Fingerprint(ctx context.Context, _ Device) (Fingerprint, error) {
+	w.mu.Lock()
+	readErr, hang, text := w.readErr, w.hang, fmt.Sprint(string(w.header), w.torn, w.slotBroken, w.images[string(w.header)])
+	w.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+	}
+	return sha256.Sum256([]byte(text)), readErr
+}
+
+func (w *world) Try(_ context.Context, _ *Header, _ int, p *envelope.Secret) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tries++
+	if len(p.Bytes()) != 32 || w.slotBroken {
+		return &fault.Error{Class: fault.Integrity, Reason: "keyslot-passphrase", Cause: "The keyslot does not open."}
+	}
+	return nil
+}
+
 func (w *world) Mapping(_ context.Context, name string) (Mapping, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m := Mapping{Present: true, Major: 253, UUID: w.uuid, Backing: []Backing{{259, 1}}}
+	m.Suspended = w.suspended
+	if w.orphaned = w.orphaned || !w.attached; w.orphaned {
+		m.Backing = nil
+	}
 	if name == "volseal-orders" && w.mapped || name == "volseal-orders.pending" && w.pending {
 		return m, nil
 	}
@@ -171,7 +229,40 @@ func (w *world) Open(_ context.Context, _ Device, h *Header, _ int, _ string, p 
 	if len(p.Bytes()) != 32 {
 		return errors.New("no passphrase")
 	}
-	return w.change("open", func() { w.pending, w.uuid = true, h.UUID })
+	return w.change("open", func() { w.pending, w.orphaned, w.uuid = true, false, h.UUID })
+}
+
+func (w *world) Suspend(context.Context, string) error {
+	w.mu.Lock()
+	err := w.suspendErr
+	w.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := w.change("suspend", func() { w.suspended = true }); err != nil {
+		return err
+	}
+	return w.change("wipe", func() { w.wiped = true })
+}
+
+func (w *world) Wiped(context.Context, string) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.wiped, nil
+}
+
+func (w *world) Resume(_ context.Context, _ Device, h *Header, _ int, _ string, p *envelope.Secret) error {
+	if len(p.Bytes()) != 32 || w.is(func() bool { return w.slotBroken }) {
+		return &fault.Error{Class: fault.Integrity, Reason: "keyslot-passphrase", Cause: "The keyslot does not open."}
+	}
+	if err := w.change("give-key", func() { w.wiped = false }); err != nil {
+		return err
+	}
+	return w.change("resume", func() { w.suspended = false })
+}
+
+func (w *world) Abandon(context.Context, string) error {
+	return w.change("abandon", func() { w.suspended, w.wiped, w.orphaned = false, false, true })
 }
 
 func (w *world) Publish(context.Context, string, string) error {
@@ -197,7 +288,7 @@ func (w *world) Close(_ context.Context, name string) error {
 	case !present:
 		return nil
 	}
-	return w.change("close", func() { w.mapped, w.pending = false, false })
+	return w.change("close", func() { w.mapped, w.pending, w.orphaned, w.suspended, w.wiped = false, false, false, false, false })
 }
 
 func (w *world) CheckBlank(_ context.Context, _ Device, path string, _ func(int64, int64)) error {
@@ -242,7 +333,7 @@ type mounts struct{ w *world }
 func (m mounts) Find(_ context.Context, mp Mapping, _ string) (MountFact, error) {
 	m.w.mu.Lock()
 	defer m.w.mu.Unlock()
-	return MountFact{Mounted: m.w.mounted && mp.Present}, nil
+	return MountFact{Mounted: m.w.mounted && mp.Present, ReadOnly: m.w.readOnly}, nil
 }
 
 func (m mounts) Stopping(context.Context) (bool, error) {
@@ -270,6 +361,15 @@ func (m mounts) Start(context.Context, string) error {
 }
 
 func (m mounts) Stop(context.Context, string) error {
+	m.w.mu.Lock()
+	err := m.w.stopErr
+	if m.w.suspended {
+		err = errors.New("hangs for ever")
+	}
+	m.w.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	return m.w.change("unmount", func() { m.w.mounted = false })
 }
 

@@ -80,6 +80,14 @@ func (f *fleet) Freeze(ctx context.Context, d Device, name string) (*Header, err
 }
 func (f *fleet) Discard(*Header) {}
 
+func (f *fleet) Fingerprint(ctx context.Context, d Device) (Fingerprint, error) {
+	return f.byDevice(d).Fingerprint(ctx, d)
+}
+
+func (f *fleet) Try(ctx context.Context, h *Header, slot int, p *envelope.Secret) error {
+	return f.worlds[0].Try(ctx, h, slot, p)
+}
+
 func (f *fleet) InUse(ctx context.Context, d Device) (bool, error) {
 	return f.byDevice(d).InUse(ctx, d)
 }
@@ -95,6 +103,25 @@ func (f *fleet) Mapping(ctx context.Context, name string) (Mapping, error) {
 
 func (f *fleet) Open(ctx context.Context, d Device, h *Header, slot int, pending string, p *envelope.Secret) error {
 	return f.byDevice(d).Open(ctx, d, h, slot, pending, p)
+}
+
+func (f *fleet) Suspend(ctx context.Context, name string) error {
+	w, own := f.byMapping(name)
+	return w.Suspend(ctx, own)
+}
+
+func (f *fleet) Wiped(ctx context.Context, name string) (bool, error) {
+	w, own := f.byMapping(name)
+	return w.Wiped(ctx, own)
+}
+
+func (f *fleet) Resume(ctx context.Context, d Device, h *Header, slot int, name string, p *envelope.Secret) error {
+	return f.byDevice(d).Resume(ctx, d, h, slot, name, p)
+}
+
+func (f *fleet) Abandon(ctx context.Context, name string) error {
+	w, own := f.byMapping(name)
+	return w.Abandon(ctx, own)
 }
 
 func (f *fleet) Publish(ctx context.Context, pending, mapping string) error {

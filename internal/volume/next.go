@@ -20,6 +20,9 @@ const (
 	StepMount       Step = "mount"        // have systemd mount
 	StepUnmount     Step = "unmount"      // have systemd stop the mount, and first who needs it
 	StepClose       Step = "close"        // remove the mapping; the key leaves the kernel
+	StepFreeze      Step = "freeze"       // suspend all I/O, then wipe the key from the kernel
+	StepResume      Step = "resume"       // freeze the header, check, prove, give the key back, let I/O go on
+	StepAbandon     Step = "abandon"      // have all waiting I/O fail, so that an unmount can end
 	StepDetach      Step = "detach"       // ask EC2 to detach
 )
 
@@ -28,6 +31,7 @@ func Steps() []Step {
 	return []Step{
 		StepRefuse, StepAttach, StepAwait, StepTakeBack, StepFormat, StepWriteHeader,
 		StepOpen, StepRenew, StepMount, StepUnmount, StepClose, StepDetach,
+		StepFreeze, StepResume, StepAbandon,
 	}
 }
 
@@ -46,6 +50,9 @@ func (s Step) Title() string {
 		StepUnmount:     "Unmount volume",
 		StepClose:       "Lock volume",
 		StepDetach:      "Detach volume",
+		StepFreeze:      "Freeze volume",
+		StepResume:      "Resume volume",
+		StepAbandon:     "Abandon volume",
 	}
 	return titles[s]
 }
@@ -61,11 +68,22 @@ func (s Step) Title() string {
 //
 //	Quarantined: nothing opens; closing is still allowed, because it only takes access away.
 //
+//	key revoked, where a policy locks (Due):
+//	  lock-graceful   Mounted ──unmount──▶ Unlocked ──close──▶ Sealed ──open, once there is a proof──▶ …
+//	  lock-freeze     Mounted ──freeze──▶ frozen, shown as Sealed ──resume, once there is a proof──▶ Mounted
+//	                                        │ an operator locks, the host stops, the disk is gone
+//	                                        └──abandon──▶ all I/O fails ──unmount──▶ ──close──▶
+//
+//	the disk is gone from under the mount: Quarantined, durably, then ──unmount──▶ ──close──▶ and wait for an operator
+//
 // An open mapping that is not mounted never stands without a valid proof: a
 // later start of the mount unit would otherwise mount it with nobody asked. One
 // that this process opened a moment ago is proved anew, since a host that opens
 // many volumes at once can take longer than a proof lasts; any other is closed.
 func next(f Facts) Step {
+	if s := ending(f); s != StepNone {
+		return s
+	}
 	if f.Wish != WishMounted || f.Rebuild {
 		if s := closing(f); s != StepNone {
 			return s
@@ -80,11 +98,27 @@ func next(f Facts) Step {
 	return StepNone
 }
 
+// ending takes down what is dead, whatever the wish. A loss is recorded first,
+// or a crash half-way would mount the volume again with nobody having looked.
+func ending(f Facts) Step {
+	switch {
+	case f.Mapping == MapStranded, f.suspended() && f.Stopping && f.Mount != MountNone:
+		return StepAbandon
+	case f.lost() && f.Quarantined:
+		return StepUnmount
+	case f.Mapping == MapLost && (f.Mount == MountNone || f.Mount == MountForeign):
+		return StepClose
+	}
+	return StepNone
+}
+
 // closing takes the volume down to Sealed, one layer at a time.
 func closing(f Facts) Step {
 	switch {
-	case f.Wish == WishMounted && f.phase() == Mounted:
-		return StepNone // sound and mounted: a re-attach has nothing to do
+	case f.Wish == WishMounted && (f.phase() == Mounted || f.phase() == Sealed && f.suspended()):
+		return StepNone // sound and mounted: a re-attach has nothing to do. Frozen: it resumes
+	case f.Mount == MountHere && f.suspended():
+		return StepAbandon // an unmount would wait for ever
 	case f.Mount == MountHere:
 		return StepUnmount
 	case f.Mount == MountElsewhere:
@@ -110,14 +144,20 @@ func detaching(f Facts) Step {
 
 func opening(f Facts) Step {
 	switch f.phase() {
-	case Quarantined, Mounted:
+	case Quarantined:
 		return StepNone
+	case Mounted:
+		return keeping(f)
 	case Unlocked:
 		return mounting(f)
 	}
 	switch {
 	case f.Mount == MountElsewhere:
 		return StepRefuse
+	case f.suspended():
+		return thawing(f)
+	case f.Mapping == MapLost:
+		return StepNone // the host stops, and systemd unmounts
 	case f.Pending:
 		return StepClose
 	case f.Mount == MountForeign:
@@ -130,6 +170,27 @@ func opening(f Facts) Step {
 		return formatting(f)
 	}
 	return attaching(f)
+}
+
+// keeping leaves a mounted volume alone, unless the policy says otherwise.
+func keeping(f Facts) Step {
+	switch f.Due {
+	case DueLock:
+		return StepUnmount
+	case DueFreeze:
+		return StepFreeze
+	}
+	return StepNone
+}
+
+func thawing(f Facts) Step {
+	switch {
+	case f.Mount != MountHere:
+		return StepClose
+	case f.Mapping == MapHalted:
+		return StepFreeze // before anything else, the key goes
+	}
+	return StepResume
 }
 
 func mounting(f Facts) Step {

@@ -22,6 +22,7 @@ type observed struct {
 	header   HeaderFact
 	cloud    CloudVolume
 	mapping  Mapping
+	wiped    bool // it is suspended, and its key is gone from the kernel
 	pending  Mapping
 	mount    MountFact
 	facts    Facts
@@ -45,10 +46,14 @@ func (w *worker) observe(ctx context.Context) (observed, error) {
 		}
 	}
 	o.facts.Mapping = o.mappingState()
+	if err := w.lookStopping(ctx, &o); err != nil {
+		return o, err
+	}
 	if o.moved() && o.mapping.Present {
 		return o, misconfigured("volume-changed", fmt.Sprintf("The configuration names %s, but %s is open under this name.", o.volumeID, o.claim.VolumeID),
 			"Put the old volume_id back and reload. To change volumes, lock this one first.")
 	}
+	o.facts.Due = w.due(o)
 	o.facts.Opened = w.proof != nil
 	o.facts.Proved = w.proof != nil && w.ports.Keyring.Valid(w.proof)
 	if !o.facts.open() && o.facts.Mount == MountNone {
@@ -99,9 +104,28 @@ func (w *worker) lookMapping(ctx context.Context, o *observed) (err error) {
 	o.pending, err = w.ports.Crypt.Mapping(ctx, o.spec.Pending())
 	o.facts.Pending = o.pending.Present
 	if err == nil && o.mapping.Suspended {
-		// A resize suspends for a moment; nothing is decided in that moment.
-		return unknown("mapping-suspended", "The mapping "+o.spec.Mapping()+" is suspended.",
-			"If it stays so, look at dmsetup info "+o.spec.Mapping()+" for whoever suspended it.")
+		err = w.lookSuspended(ctx, o)
+	}
+	return err
+}
+
+// lookSuspended tells a volume that we froze from one that is suspended for a
+// moment, as by a resize: nothing is decided in that moment.
+func (w *worker) lookSuspended(ctx context.Context, o *observed) (err error) {
+	if o.wiped, err = w.ports.Crypt.Wiped(ctx, o.spec.Mapping()); err != nil {
+		return err
+	}
+	if o.wiped || o.claim.freezing() || len(o.mapping.Backing) == 0 {
+		return nil
+	}
+	return unknown("mapping-suspended", "The mapping "+o.spec.Mapping()+" is suspended.",
+		"If it stays so, look at dmsetup info "+o.spec.Mapping()+" for whoever suspended it.")
+}
+
+// lookStopping asks only where it changes what happens.
+func (w *worker) lookStopping(ctx context.Context, o *observed) (err error) {
+	if o.facts.suspended() || o.facts.Mapping == MapLost {
+		o.facts.Stopping, err = w.ports.Mounts.Stopping(ctx)
 	}
 	return err
 }
@@ -159,8 +183,16 @@ func (o *observed) mappingState() MappingState {
 		return MapAbsent
 	case m.UUID == "", o.claim.LUKSUUID != "" && m.UUID != o.claim.LUKSUUID:
 		return MapUnsound
+	case len(m.Backing) == 0 && m.Suspended:
+		return MapStranded
+	case len(m.Backing) == 0:
+		return MapLost
 	case o.facts.Device && !slices.Equal(m.Backing, []Backing{{o.device.Major, o.device.Minor}}):
 		return MapUnsound
+	case m.Suspended && o.wiped:
+		return MapFrozen
+	case m.Suspended:
+		return MapHalted
 	}
 	return MapSound
 }
@@ -199,7 +231,11 @@ func (w *worker) askCloud(ctx context.Context, o *observed) error {
 	if o.facts.Wish != WishMounted {
 		return nil
 	}
-	return admissible(o.spec, v)
+	err = admissible(o.spec, v)
+	if err == nil && o.facts.Cloud == CloudAttached {
+		w.cloudSaw = time.Now()
+	}
+	return err
 }
 
 // cloudState counts how long EC2 has said "attaching" by our own clock: a host

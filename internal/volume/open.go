@@ -34,6 +34,10 @@ func (w *worker) open(ctx context.Context, o observed) error {
 	if stopping, err := w.ports.Mounts.Stopping(ctx); err != nil || stopping {
 		return stoppingError(err)
 	}
+	print, err := w.fingerprint(ctx, o) // first: to the canary, a header that is swapped from here on is another
+	if err != nil {
+		return err
+	}
 	h, err := w.freeze(ctx, o)
 	if err != nil {
 		return err
@@ -54,7 +58,7 @@ func (w *worker) open(ctx context.Context, o observed) error {
 	}
 	w.dropProof()
 	w.proof, w.proved = proof, c.Token
-	w.canary.accept(c.Token, o.spec)
+	w.canary.accept(c.Token, h.UUID, print)
 	return nil
 }
 
@@ -158,6 +162,7 @@ func (w *worker) prove(ctx context.Context, s Spec, t envelope.Token) (*envelope
 		return nil, err
 	}
 	w.lastProof = started
+	w.acquit()
 	return p, nil
 }
 
@@ -183,19 +188,13 @@ func (w *worker) openWith(ctx context.Context, o observed, h *Header, c Candidat
 	return proof, err
 }
 
-// openPending verifies the MAC before the keyslot is touched.
+// openPending opens, and finishes an init that is under way.
 func (w *worker) openPending(ctx context.Context, o observed, h *Header, c Candidate, proof *envelope.Proof) error {
-	passphrase, mac, err := proof.Derive(c.Token.Salt)
+	err := w.withPassphrase(o, c, proof, func(p *envelope.Secret) error {
+		return w.ports.Crypt.Open(ctx, o.device, h, c.Keyslot, o.spec.Pending(), p)
+	})
 	if err != nil {
 		return err
-	}
-	defer passphrase.Destroy()
-	defer mac.Destroy()
-	if err := c.Token.Verify(mac, c.Meaning); err != nil {
-		return w.rejected(o, err)
-	}
-	if err := w.ports.Crypt.Open(ctx, o.device, h, c.Keyslot, o.spec.Pending(), passphrase); err != nil {
-		return w.rejected(o, err)
 	}
 	if o.claim.Stage != StageFilesystem {
 		return nil
@@ -206,12 +205,50 @@ func (w *worker) openPending(ctx context.Context, o observed, h *Header, c Candi
 	return w.ports.Formatter.MakeFilesystem(ctx, o.spec.Pending(), o.spec.Filesystem)
 }
 
+type prover func(context.Context, Spec, envelope.Token) (*envelope.Proof, error)
+
+// proven freezes and judges the header, proves the key, and has the keyslot's
+// passphrase used.
+func (w *worker) proven(ctx context.Context, o observed, prove prover, use func(*Header, Candidate, *envelope.Secret) error) error {
+	h, err := w.freeze(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer w.ports.Crypt.Discard(h)
+	c, err := w.choose(o, h)
+	if err != nil {
+		return w.rejected(o, err)
+	}
+	proof, err := prove(ctx, o.spec, c.Token)
+	if err != nil {
+		return err
+	}
+	defer proof.Release()
+	return w.withPassphrase(o, c, proof, func(p *envelope.Secret) error { return use(h, c, p) })
+}
+
+// withPassphrase verifies the header's MAC before the keyslot is touched, and
+// then has it used.
+func (w *worker) withPassphrase(o observed, c Candidate, proof *envelope.Proof, use func(*envelope.Secret) error) error {
+	passphrase, mac, err := proof.Derive(c.Token.Salt)
+	if err != nil {
+		return err
+	}
+	defer passphrase.Destroy()
+	defer mac.Destroy()
+	if err := c.Token.Verify(mac, c.Meaning); err != nil {
+		return w.rejected(o, err)
+	}
+	return w.rejected(o, use(passphrase))
+}
+
 // claimReady records, before anything can be stored, that from here on the
 // volume may hold data.
 func (w *worker) claimReady(o observed, h *Header, c Candidate) error {
 	return w.update(func(cl *Claim) {
 		cl.VolumeID, cl.LUKSUUID, cl.Binding = o.volumeID, h.UUID, o.spec.Binding()
 		cl.Generation, cl.Stage = c.Token.Generation, StageReady
+		cl.Revocation = nil // it was proved, and nothing of it is suspended
 	})
 }
 

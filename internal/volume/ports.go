@@ -4,6 +4,7 @@ package volume
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"time"
 
@@ -82,6 +83,9 @@ type Header struct {
 	Candidates []Candidate // at least one
 }
 
+// Fingerprint is SHA-256 of a header's metadata and of the areas of its first keyslots.
+type Fingerprint [sha256.Size]byte
+
 // Candidate is one token of ours in a frozen header, with the keyslot it is bound to.
 type Candidate struct {
 	Token   envelope.Token
@@ -110,6 +114,12 @@ type Crypt interface {
 	// Freeze copies the header once, checks it against policy, and returns the
 	// copy; it starts no process. name keeps concurrent copies apart. The caller discards it.
 	Freeze(ctx context.Context, dev Device, name string) (*Header, error)
+	// Fingerprint tells whether what Freeze and Try look at has changed: one read
+	// of 1 MiB, no process. It may wait for a device that hangs for as long as that does.
+	Fingerprint(ctx context.Context, dev Device) (Fingerprint, error)
+	// Try unlocks a keyslot of a frozen header and opens nothing: no mapping is
+	// made, and the volume key does not reach the kernel.
+	Try(ctx context.Context, h *Header, keyslot int, passphrase *envelope.Secret) error
 	// Discard removes a frozen copy. Harmless on nil and when repeated.
 	Discard(h *Header)
 	// Mapping tells of the mapping of that name. Absence is not an error.
@@ -118,6 +128,19 @@ type Crypt interface {
 	// what cryptsetup reads in that header, and then the live table, with policy;
 	// on any mismatch it closes it again.
 	Open(ctx context.Context, dev Device, h *Header, keyslot int, pending string, passphrase *envelope.Secret) error
+	// Suspend has the file system flushed and frozen, suspends all I/O of a
+	// mapping, and wipes its key from the kernel. Repeated, it completes what was
+	// cut short. It waits for the flush.
+	Suspend(ctx context.Context, mapping string) error
+	// Wiped reports whether a suspended mapping is without its key.
+	Wiped(ctx context.Context, mapping string) (bool, error)
+	// Resume gives a suspended mapping of dev its key back, from the frozen header
+	// and the one keyslot, lets I/O go on, and compares the live table with policy;
+	// on a mismatch it suspends it again.
+	Resume(ctx context.Context, dev Device, h *Header, keyslot int, mapping string, passphrase *envelope.Secret) error
+	// Abandon has all I/O of a mapping fail, what waits and what comes, and ends
+	// its suspension: for the file system, a power cut.
+	Abandon(ctx context.Context, mapping string) error
 	// Publish renames a pending mapping to its final name and waits for udev.
 	Publish(ctx context.Context, pending, mapping string) error
 	// InUse reports whether anything on this host holds the device: a mapping of

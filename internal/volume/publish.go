@@ -29,7 +29,7 @@ func (w *worker) publish(o observed, seq uint64) {
 	s.Phase = phase
 	w.describe(&s, w.spec, w.claim)
 	s.LastProof = timeOrNil(w.lastProof)
-	s.WouldSurviveReboot = phase == Mounted && w.canary.proved && w.failing.n == 0
+	s.WouldSurviveReboot = phase == Mounted && s.Wish == WishMounted && w.canary.passed && w.failing.n == 0
 	if phase != Mounted && phase != Quarantined {
 		w.canary = canary{}
 		s.WouldSurviveReboot = false
@@ -57,8 +57,9 @@ func (w *worker) explainFailure(s *Status) {
 	s.Class, s.Error, s.Hint, s.Reason, s.FailedStep = fault.None, "", "", "", ""
 	s.FailingSince, s.NextRetry, s.Who = nil, nil, []fault.Owner{}
 	if q := w.claim.Quarantine; q != nil {
-		s.Class, s.Error, s.Hint, s.Reason = fault.Integrity, q.Cause, q.Hint, q.Reason
-		s.FailingSince, s.Who = timeOrNil(q.Since), fault.Integrity.Owners()
+		e := q.err()
+		s.Class, s.Error, s.Hint, s.Reason = e.Class, e.Cause, e.Hint, e.Reason
+		s.FailingSince, s.Who = timeOrNil(q.Since), e.Class.Owners()
 		s.FailedStep = q.Step
 		return
 	}

@@ -120,6 +120,17 @@ func (r *Reconciler) Apply(specs []Spec, probe time.Duration) {
 	r.bump()
 }
 
+// Doubt tells that the configuration on the disk cannot be used: what is mounted
+// runs on, and the next boot would mount none of it. The next Apply ends the doubt.
+func (r *Reconciler) Doubt(err error) {
+	for _, w := range r.all() {
+		w.mu.Lock()
+		w.doubt, w.notes.fresh = err, true
+		w.mu.Unlock()
+		w.ring()
+	}
+}
+
 // tellRivals finds volumes that name the same EBS volume, one of them through its
 // claim: configuration alone cannot see that. The later name is refused. It is
 // called with r.mu held.
@@ -233,7 +244,7 @@ func (r *Reconciler) bump() {
 // configure takes a changed Spec into use at the next pass.
 func (w *worker) configure(s Spec, probe time.Duration) {
 	w.mu.Lock()
-	w.spec, w.probe = s, probe
+	w.spec, w.probe, w.doubt = s, probe, nil
 	w.describe(&w.status, s, w.claim)
 	w.notes.fresh = true // an edit may mend what failed
 	w.mu.Unlock()
@@ -274,6 +285,7 @@ func (w *worker) do(verb Verb) (seq uint64, err error) {
 		w.notes = notes{fresh: true, verb: true, rebuild: anew, init: verb == VerbInit}
 		w.status.WishSeq++
 		w.status.Wish = wishOf(verb)
+		w.status.WouldSurviveReboot = w.status.WouldSurviveReboot && w.status.Wish == WishMounted
 		seq = w.status.WishSeq
 	})
 	if err == nil {
@@ -311,7 +323,9 @@ func (w *worker) fits(verb Verb) error {
 	case w.claimErr != nil:
 		return w.claimErr
 	case q != nil && (verb == VerbUnlock || verb == VerbInit):
-		return integrity(q.Reason, "The volume is quarantined: "+q.Cause, q.Hint)
+		e := q.err()
+		e.Cause = "The volume is quarantined: " + e.Cause
+		return e
 	case verb == VerbInit && w.claim.Stage != StageNone:
 		return &ConflictError{
 			Message: "The volume was initialised before (" + w.claim.LUKSUUID + ").",

@@ -4,6 +4,7 @@ package volume
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/volseal/volseal/internal/fault"
 )
@@ -51,6 +52,9 @@ func refusalByCloud(o observed) error {
 	case CloudUnusable:
 		return misconfigured("volume-state", fmt.Sprintf("EC2 reports %s in state %q.", o.volumeID, o.cloud.State),
 			"A volume in state error was probably created under a CMK that could not be used.")
+	case CloudDetaching:
+		return unknown("detaching", fmt.Sprintf("EC2 is detaching %s, or was asked to.", o.volumeID),
+			"Somebody asked for it outside volseal. While the volume is mounted it waits; by force it would not.")
 	case CloudStuck:
 		return unknown("attach-stuck", fmt.Sprintf("%s has been attaching for more than %s, yet its device is here.", o.volumeID, stuckAfter),
 			"Look at the volume in EC2; detach it there if it stays so.")
@@ -80,16 +84,21 @@ func awaitError(o observed) error {
 func contradictionError(c string, o observed) error {
 	causes := map[string]string{
 		"mapping-unsound":       "A mapping named " + o.spec.Mapping() + " exists that is not this volume's, or whose claim is gone.",
-		"device-lost":           "The device of " + o.volumeID + " vanished while the volume was open.",
+		"device-lost":           "The device of " + o.volumeID + " was taken away while the volume was mounted.",
+		"device-hidden":         "The volume is open, but no device with the serial of " + o.volumeID + " is found.",
 		"mount-without-mapping": "The mount point is in use by a mapping that no longer exists.",
 		"header-gone":           "The header area of " + o.volumeID + " is blank, but the volume was initialised.",
 		"header-foreign":        "The volume carries a " + o.header.What + " where the header of volseal belongs.",
 	}
 	hints := map[string]string{
 		"mapping-unsound": "See dmsetup info " + o.spec.Mapping() + ". volseal reattach " + o.spec.Name + " closes it and opens the volume anew.",
-		"device-lost":     "Stop the database, look at the volume in EC2, then run: volseal reattach " + o.spec.Name,
+		"device-lost":     "What was not yet on the disk is lost, as in a power cut. The database is stopped and the volume closed. See in EC2 who detached it, then run: volseal reattach " + o.spec.Name,
+		"device-hidden":   "Nothing is done to the mount. See /sys/class/nvme, then run: volseal reattach " + o.spec.Name,
 		"header-gone":     "Do NOT run init. Restore the header from its backup, or a snapshot of the volume.",
 		"header-foreign":  "Check volume_id. Nothing was changed on the device. When it is right again, run: volseal reattach " + o.spec.Name,
+	}
+	if c == "device-lost" { // nothing was wrong with what is on the disk
+		return unknown(c, causes[c], hints[c])
 	}
 	return integrity(c, causes[c], hints[c])
 }
@@ -100,4 +109,15 @@ func misconfigured(reason, cause, hint string) error {
 
 func unknown(reason, cause, hint string) error {
 	return &fault.Error{Class: fault.Unknown, Reason: reason, Cause: cause, Hint: hint}
+}
+
+// filesystemError tells of a mounted file system that made itself read-only,
+// as ext4 does when it cannot write its journal. Whether the next mount
+// would be sound nobody knows.
+func filesystemError(o observed) error {
+	if !o.mount.ReadOnly || slices.Contains(o.spec.MountOptions, "ro") {
+		return nil
+	}
+	return unknown("read-only", "The file system at "+o.spec.Mountpoint+" has become read-only.",
+		"The kernel log says why. Nothing is done to it. Save what can be read, then lock the volume, check the file system of the disk's snapshot, and unlock it.")
 }

@@ -32,7 +32,21 @@ type Spec struct {
 	RequireEBSEncryption bool
 	DatabaseUnit         string        // "" or a unit such as postgresql.service
 	UnlockTimeout        time.Duration // how long systemd waits for the mapping at boot
+	OnRevocation         Policy        // "" is DenyNew
+	RevocationGrace      time.Duration // how long revoked answers must last before a policy locks
 }
+
+// Policy is what becomes of a mounted volume whose CMK is revoked.
+type Policy string
+
+// The policies.
+const (
+	DenyNew      Policy = "deny-new"      // it runs on; nothing is mounted anew
+	LockGraceful Policy = "lock-graceful" // the database is stopped, the volume unmounted and closed
+	LockFreeze   Policy = "lock-freeze"   // all I/O is suspended and the key wiped from the kernel
+)
+
+func (p Policy) locks() bool { return p == LockGraceful || p == LockFreeze }
 
 // Binding identifies CMK and encryption context. A claim keeps the one that the
 // volume was last opened under, which tells an edited configuration from a

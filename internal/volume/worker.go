@@ -43,6 +43,7 @@ type worker struct {
 	claimErr error
 	notes    notes
 	status   Status
+	doubt    error              // why the next boot would not have this configuration; nil if it would
 	probe    time.Duration      // how often a mounted volume's key is proved
 	callOff  context.CancelFunc // of a blank check that an operator may call off
 
@@ -57,6 +58,8 @@ type worker struct {
 	attaching time.Time // since when EC2 has said "attaching", by our own clock
 	released  bool      // EC2 has confirmed the detachment
 	canary    canary
+	condemned time.Time // when a revoked answer last completed what the policy waits for
+	cloudSaw  time.Time // when EC2 last said all that a mounted volume needs
 	lastProof time.Time
 }
 
@@ -149,7 +152,7 @@ func (w *worker) pass(ctx context.Context) (rest time.Duration, again bool) {
 	seq, fresh := w.takeNotes()
 	o, err := w.observe(ctx)
 	if !fresh && w.pause.lasts(o) {
-		return time.Until(w.pause.until), false
+		return o.rest(time.Until(w.pause.until)), false
 	}
 	o.seq = seq
 	if err == nil {
@@ -173,7 +176,18 @@ func (w *worker) pass(ctx context.Context) (rest time.Duration, again bool) {
 	}
 	w.publish(o, seq)
 	w.ports.Recorder.Reconciled(o.spec.Name)
-	return rest, again
+	return o.rest(rest), again
+}
+
+// frozenLook is how often a suspended volume is looked at. No event tells that
+// the host begins to shut down, and that must not wait for suspended I/O.
+const frozenLook = 5 * time.Second
+
+func (o observed) rest(d time.Duration) time.Duration {
+	if o.facts.suspended() {
+		return min(d, frozenLook)
+	}
+	return d
 }
 
 // takeNotes takes up what operators asked for. A new wish forgets old failures:
@@ -189,6 +203,7 @@ func (w *worker) takeNotes() (seq uint64, fresh bool) {
 	}
 	if n.fresh {
 		w.failing, w.awaiting, w.released = failing{}, time.Time{}, false
+		w.canary.passed, w.cloudSaw = false, time.Time{}
 	}
 	return w.status.WishSeq, n.fresh
 }
@@ -200,6 +215,9 @@ func (w *worker) take(ctx context.Context, step Step, o observed) error {
 		return w.idle(ctx, o)
 	case StepAwait:
 		return w.await(o)
+	}
+	if o.facts.Due != DueNothing {
+		w.condemned = time.Time{} // spent: should the step fail, KMS is asked again first
 	}
 	started := time.Now()
 	err := w.dispatch(ctx, step, o)
@@ -234,6 +252,12 @@ func (w *worker) dispatch(ctx context.Context, step Step, o observed) error {
 		return w.unmount(ctx, o)
 	case StepClose:
 		return w.closeAll(ctx, o)
+	case StepFreeze:
+		return w.suspend(ctx, o)
+	case StepResume:
+		return w.resume(ctx, o)
+	case StepAbandon:
+		return w.abandon(ctx, o)
 	default:
 		return refusal(o)
 	}
@@ -243,6 +267,9 @@ func (w *worker) dispatch(ctx context.Context, step Step, o observed) error {
 func (w *worker) settle(o observed, step Step, err error) (rest time.Duration, again bool) {
 	if err != nil {
 		w.fail(o, step, err)
+		if examined(o, step) && w.due(o) != DueNothing {
+			return 0, true // the policy acts on the answer of now
+		}
 		return time.Until(w.failing.retry), false
 	}
 	if w.failing.step == step {
@@ -275,7 +302,10 @@ func (w *worker) idle(ctx context.Context, o observed) error {
 	if o.facts.phase() == Mounted {
 		w.dropProof()
 		w.init = false
-		return w.checkCanary(ctx, o)
+		if err := w.checkCanary(ctx, o); err != nil {
+			return err
+		}
+		return filesystemError(o)
 	}
 	if o.facts.Wish == WishDetached && o.facts.Cloud == CloudDetached {
 		w.released = true

@@ -359,24 +359,6 @@ func TestChatterCausesNoCalls(t *testing.T) {
 	})
 }
 
-func TestLostDeviceIsQuarantinedAndReattached(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		dir := t.TempDir()
-		w := formatted(t, dir)
-		h := startHost(t, w, dir)
-		defer h.stop()
-		h.await("Mounted", func(s Status) bool { return s.Phase == Mounted })
-		w.set(func() { w.attached = false })
-		h.r.Wake()
-		s := h.await("Quarantined", func(s Status) bool { return s.Phase == Quarantined })
-		if s.Reason != "device-lost" {
-			t.Errorf("status %+v", s)
-		}
-		h.do(VerbReattach)
-		h.await("Mounted", func(s Status) bool { return s.Phase == Mounted && s.Class == fault.None })
-	})
-}
-
 func TestUnreadableClaimRefuses(t *testing.T) {
 	for name, text := range map[string]string{
 		"not JSON": "{", "unknown field": `{"version":1,"name":"orders","wish":"mounted","extra":1}`,

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -42,7 +41,8 @@ const (
 )
 
 // liveTable returns the table of a mapping as `dmsetup table` prints it: a line
-// for each target, and zeros for a key that is not in a keyring.
+// for each target. Of a key that is not in a keyring it tells whether it is
+// anything but zeros, which a wiped one is.
 func (l *LUKS) liveTable(mapping string) (string, error) {
 	if err := validMapping(mapping); err != nil {
 		return "", err
@@ -90,6 +90,9 @@ func tableText(b []byte) (string, error) {
 		kind, withoutKey(kind, parameters)), nil
 }
 
+// hiddenKey stands for key bytes.
+const hiddenKey = "(key)"
+
 // withoutKey keeps key bytes out of Go strings. In a keyring's name, which
 // begins with a colon, there are none; and only of dm-crypt do we know where
 // the key stands.
@@ -98,8 +101,8 @@ func withoutKey(kind string, parameters []byte) string {
 	if kind != "crypt" || len(fields) < 2 {
 		return ""
 	}
-	if !bytes.HasPrefix(fields[1], []byte(":")) {
-		fields[1] = []byte(strings.Repeat("0", len(fields[1])))
+	if key := fields[1]; !bytes.HasPrefix(key, []byte(":")) && len(bytes.Trim(key, "0")) > 0 {
+		fields[1] = []byte(hiddenKey)
 	}
 	return string(bytes.Join(fields, []byte(" ")))
 }

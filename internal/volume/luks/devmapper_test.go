@@ -23,13 +23,14 @@ func answer(kind, parameters string) []byte {
 
 // TestTableText: the kernel's answer reads as dmsetup prints it, but for keys.
 func TestTableText(t *testing.T) {
-	hexadecimal := strings.Repeat("c0ffee42", 16)
+	hexadecimal, wiped := strings.Repeat("c0ffee42", 16), strings.Repeat("0", 2*keyBytes)
 	for name, c := range map[string]struct {
 		answer []byte
 		want   string
 	}{
 		"keyring":      {answer("crypt", cipher+" :64:logon:x 0 259:3 32768"), "0 2064384 crypt " + cipher + " :64:logon:x 0 259:3 32768\n"},
-		"key":          {answer("crypt", cipher+" "+hexadecimal+" 0 259:3 32768"), "0 2064384 crypt " + cipher + " " + strings.Repeat("0", len(hexadecimal)) + " 0 259:3 32768\n"},
+		"key":          {answer("crypt", cipher+" "+hexadecimal+" 0 259:3 32768"), "0 2064384 crypt " + cipher + " (key) 0 259:3 32768\n"},
+		"wiped key":    {answer("crypt", cipher+" "+wiped+" 0 259:3 32768"), "0 2064384 crypt " + cipher + " " + wiped + " 0 259:3 32768\n"},
 		"other target": {answer("zoned", hexadecimal), "0 2064384 zoned \n"},
 		"one word":     {answer("crypt", hexadecimal), "0 2064384 crypt \n"},
 	} {

@@ -70,6 +70,9 @@ func (l *LUKS) findMapping(name string) (string, error) {
 	return "", nil
 }
 
+// backing returns the devices beneath a mapping. A device that was taken away
+// leaves a name in slaves/ that leads nowhere, or to another disk that has come
+// under the name since: only one that names the mapping as its holder is meant.
 func backing(dir string) ([]volume.Backing, error) {
 	names, err := entries(filepath.Join(dir, "slaves"))
 	if err != nil {
@@ -77,7 +80,15 @@ func backing(dir string) ([]volume.Backing, error) {
 	}
 	var under []volume.Backing
 	for _, n := range names {
-		major, minor, err := deviceNumber(filepath.Join(dir, "slaves", n))
+		slave := filepath.Join(dir, "slaves", n)
+		_, err := os.Stat(filepath.Join(slave, "holders", filepath.Base(dir)))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read sysfs: %w", err)
+		}
+		major, minor, err := deviceNumber(slave)
 		if err != nil {
 			return nil, err
 		}

@@ -39,8 +39,19 @@ func dm(n, name, uuid, suspended string) map[string]string {
 	dir := "block/dm-" + n + "/"
 	return map[string]string{
 		dir + "dev": "254:" + n + "\n", dir + "dm/name": name + "\n", dir + "dm/uuid": uuid + "\n", dir + "dm/suspended": suspended + "\n",
-		dir + "slaves/nvme1n1/dev": "259:3\n", dir + "holders/": "",
+		dir + "slaves/nvme1n1/dev": "259:3\n", dir + "slaves/nvme1n1/holders/dm-" + n + "/": "", dir + "holders/": "",
 	}
+}
+
+// without leaves out what lies below part, and keeps a directory for the device.
+func without(tree map[string]string, part string) map[string]string {
+	for path := range tree {
+		if strings.Contains(path, part) {
+			delete(tree, path)
+		}
+	}
+	tree["block/dm-3/slaves/nvme1n1/"] = ""
+	return tree
 }
 
 const ourDMUUID = "CRYPT-LUKS2-0a1b2c3d4e5f4a6b8c7d9e0f1a2b3c4d-volseal-orders.pending"
@@ -52,15 +63,17 @@ func TestMapping(t *testing.T) {
 		trees []map[string]string
 		want  volume.Mapping
 	}{
-		"absent":               {[]map[string]string{{"block/loop0/": ""}, dm("1", "volseal-order", ourDMUUID, "0")}, volume.Mapping{}},
-		"present":              {[]map[string]string{dm("0", "root", "", "0"), dm("3", "volseal-orders", ourDMUUID, "0")}, sound},
-		"suspended":            {[]map[string]string{dm("3", "volseal-orders", ourDMUUID, "1")}, changed(func(m *volume.Mapping) { m.Suspended = true })},
-		"without uuid":         {[]map[string]string{dm("3", "volseal-orders", "", "0")}, changed(func(m *volume.Mapping) { m.UUID = "" })},
-		"a plain mapping":      {[]map[string]string{dm("3", "volseal-orders", "CRYPT-PLAIN-volseal-orders", "0")}, changed(func(m *volume.Mapping) { m.UUID = "" })},
-		"LUKS1":                {[]map[string]string{dm("3", "volseal-orders", strings.Replace(ourDMUUID, "LUKS2", "LUKS1", 1), "0")}, changed(func(m *volume.Mapping) { m.UUID = "" })},
-		"two devices beneath":  {[]map[string]string{dm("3", "volseal-orders", ourDMUUID, "0"), {"block/dm-3/slaves/nvme2n1/dev": "259:5"}}, changed(func(m *volume.Mapping) { m.Backing = append(m.Backing[:1:1], volume.Backing{Major: 259, Minor: 5}) })},
-		"held":                 {[]map[string]string{dm("3", "volseal-orders", ourDMUUID, "0"), {"block/dm-3/holders/dm-7/dev": "254:7"}}, changed(func(m *volume.Mapping) { m.Holders = 1 })},
-		"one closes meanwhile": {[]map[string]string{{"block/dm-0/": ""}, dm("3", "volseal-orders", ourDMUUID, "0")}, sound},
+		"absent":                 {[]map[string]string{{"block/loop0/": ""}, dm("1", "volseal-order", ourDMUUID, "0")}, volume.Mapping{}},
+		"present":                {[]map[string]string{dm("0", "root", "", "0"), dm("3", "volseal-orders", ourDMUUID, "0")}, sound},
+		"suspended":              {[]map[string]string{dm("3", "volseal-orders", ourDMUUID, "1")}, changed(func(m *volume.Mapping) { m.Suspended = true })},
+		"without uuid":           {[]map[string]string{dm("3", "volseal-orders", "", "0")}, changed(func(m *volume.Mapping) { m.UUID = "" })},
+		"a plain mapping":        {[]map[string]string{dm("3", "volseal-orders", "CRYPT-PLAIN-volseal-orders", "0")}, changed(func(m *volume.Mapping) { m.UUID = "" })},
+		"LUKS1":                  {[]map[string]string{dm("3", "volseal-orders", strings.Replace(ourDMUUID, "LUKS2", "LUKS1", 1), "0")}, changed(func(m *volume.Mapping) { m.UUID = "" })},
+		"two devices beneath":    {[]map[string]string{dm("3", "volseal-orders", ourDMUUID, "0"), {"block/dm-3/slaves/nvme2n1/dev": "259:5", "block/dm-3/slaves/nvme2n1/holders/dm-3/": ""}}, changed(func(m *volume.Mapping) { m.Backing = append(m.Backing[:1:1], volume.Backing{Major: 259, Minor: 5}) })},
+		"device taken away":      {[]map[string]string{without(dm("3", "volseal-orders", ourDMUUID, "0"), "slaves/")}, changed(func(m *volume.Mapping) { m.Backing = nil })},
+		"another under its name": {[]map[string]string{without(dm("3", "volseal-orders", ourDMUUID, "0"), "nvme1n1/holders/")}, changed(func(m *volume.Mapping) { m.Backing = nil })},
+		"held":                   {[]map[string]string{dm("3", "volseal-orders", ourDMUUID, "0"), {"block/dm-3/holders/dm-7/dev": "254:7"}}, changed(func(m *volume.Mapping) { m.Holders = 1 })},
+		"one closes meanwhile":   {[]map[string]string{{"block/dm-0/": ""}, dm("3", "volseal-orders", ourDMUUID, "0")}, sound},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+# Three customers take their keys away from under running databases, each under another policy.
+. /lab/lib.sh
+
+make_volume plain /srv/plain
+make_volume orders /var/lib/postgresql 'database_unit: postgresql@15-main.service' 'on_revocation: lock-graceful'
+make_volume ledger /srv/ledger 'database_unit: postgresql@15-ledger.service' 'on_revocation: lock-freeze'
+agent_settings 'revocation_grace: 30s' 'kms: {probe_interval: 10s}'
+start_agent
+init_all plain orders ledger
+make_database
+sql 'create table orders(id int primary key)'
+sql 'insert into orders select generate_series(1, 1000)'
+chown postgres:postgres /srv/ledger
+pg_createcluster -d /srv/ledger/data -p 5433 15 ledger >/dev/null
+systemctl start postgresql@15-ledger.service
+runuser -u postgres -- pgbench -p 5433 -q -i -s 1 postgres 2>/dev/null
+runuser -u postgres -- pgbench -p 5433 -n -c 2 -P 5 -T 1800 postgres >/root/pgbench.log 2>&1 &
+bench=$!
+for v in plain orders ledger; do within 40 "$v would survive a reboot" is $v would_survive_reboot true; done
+
+# progress counts the reports of pgbench in which it did something.
+progress() { awk '$1 == "progress:" && $4 > 0 {n++} END {print n + 0}' /root/pgbench.log; }
+more_than() { (($(progress) > $1)); }
+within 60 'pgbench gets on' more_than 1
+
+say 'the keys are disabled: told within two intervals, and nothing happens for two minutes'
+for v in plain orders ledger; do labctl key disable "$(recall $v.key)"; done
+began=$SECONDS
+for v in plain orders ledger; do within $((22 - SECONDS + began)) "$v would not survive a reboot" is $v would_survive_reboot false; done
+volseal explain orders
+expect 'metric' 0 "$(metric 'volseal_volume_would_survive_reboot{volume="plain"}')"
+[[ $(field orders hint) == *'lock-graceful takes the volume away at'* ]] || die "hint: $(field orders hint)"
+sleep $((90 - SECONDS + began))
+for v in plain orders ledger; do expect "$v 90 s later" Mounted "$(field $v phase)"; done
+
+say 'lock-graceful stops the database, unmounts, and takes the key out of the kernel'
+within 120 'orders is sealed' is orders phase Sealed
+within 60 'orders is closed' is orders mapping ''
+printf '   locked after %d s\n' $((SECONDS - began))
+closed orders /var/lib/postgresql
+expect 'class' revoked "$(field orders class)"
+! dmsetup table --showkeys volseal-orders 2>/dev/null || die 'the kernel has a table of orders'
+stopped=$(systemctl show -p InactiveEnterTimestampMonotonic --value postgresql@15-main.service)
+unmounted=$(systemctl show -p InactiveEnterTimestampMonotonic --value var-lib-postgresql.mount)
+((stopped > 0 && stopped <= unmounted)) || die "PostgreSQL stopped at $stopped, unmounted at $unmounted"
+grep -q 'database system is shut down' /var/log/postgresql/postgresql-15-main.log || die 'PostgreSQL was not stopped in order'
+
+say 'lock-freeze suspends all I/O and wipes the key'
+within 60 'ledger is sealed' is ledger phase Sealed
+expect 'suspended' Suspended "$(dmsetup info -c --noheadings -o suspended volseal-ledger)"
+[[ $(dmsetup table --showkeys volseal-ledger) == *" aes-xts-plain64 $(printf '0%.0s' {1..128}) "* ]] || die "table: $(dmsetup table volseal-ledger)"
+! grep -q ':64:logon\|cryptsetup' /proc/keys || die 'a key is left in a keyring'
+mountpoint -q /srv/ledger || die 'ledger is not mounted any more'
+touch /srv/ledger/late & # waits in the kernel: nothing can end it
+late=$!
+sleep 6
+before=$(progress)
+sleep 10
+expect 'progress of pgbench while frozen' "$before" "$(progress)"
+kill -0 $late || die 'a write went through'
+
+say 'a restarted agent finds it frozen, and leaves it so'
+systemctl restart volseal.service
+within 40 'ledger is refused' is ledger class revoked
+expect 'phase' Sealed "$(field ledger phase)"
+exits 10 volseal unlock ledger --wait=20s
+volseal explain ledger
+
+say 'deny-new leaves the volume alone'
+expect 'plain' Mounted "$(field plain phase)"
+echo 'still writable' >/srv/plain/file
+
+say 'the keys are enabled: all goes on with nobody'"'"'s help'
+for v in plain orders ledger; do labctl key enable "$(recall $v.key)"; done
+within 40 'ledger is mounted' is ledger phase Mounted
+within 40 'orders is mounted' is orders phase Mounted
+within 60 'PostgreSQL answers' database_up
+expect 'rows' 1000 "$(sql 'select count(*) from orders')"
+within 20 'the late write ends' test -e /srv/ledger/late
+within 30 'pgbench gets on' more_than $((before + 2))
+table=$(dmsetup table volseal-ledger)
+[[ $table == *"aes-xts-plain64 :64:logon:cryptsetup:"*no_read_workqueue*no_write_workqueue* ]] || die "dm table: $table"
+kill -0 $bench || die "pgbench ended early: $(cat /root/pgbench.log)"
+pkill -TERM -x pgbench
+wait $bench || true
+! grep -Eiq 'error|fatal|aborted' /root/pgbench.log || die "pgbench: $(cat /root/pgbench.log)"
+expect 'restarts of the frozen database' 0 "$(systemctl show -p NRestarts --value postgresql@15-ledger.service)"
+for v in plain orders ledger; do within 40 "$v would survive a reboot" is $v would_survive_reboot true; done

@@ -55,7 +55,7 @@ agent_settings 'kms: {timeout: 2s, proof_max_age: 3s, probe_interval: 4s}'
 start_agent
 rules=/usr/share/doc/volseal/prometheus/volseal.rules.yml
 # The shipped rules, but for their patience: minutes become seconds.
-sed -E 's/^( +for: ).*/\14s/; s/\[10m\]/[20s]/; s/\[15m\]/[40s]/; s/\[1h\]/[60s]/; s/> 20$/> 2/' $rules >/root/quick.rules.yml
+sed -E 's/^( +for: ).*/\14s/; s/\[10m\]/[10s]/; s/\[15m\]/[30s]/; s/\[1h\]/[60s]/; s/> 20$/> 2/' $rules >/root/quick.rules.yml
 init_all a b c
 prometheus_on /root/quick.rules.yml
 volseal status --watch >/root/watched 2>&1 &
@@ -155,7 +155,7 @@ systemctl restart volseal.service
 exits 15 volseal unlock b --wait=8s
 failing b identity
 failing a identity
-told b platform 'It says nothing about the CMK'
+told b platform 'IMDSv2 is enabled'
 alerted VolsealIdentityLost volume a
 quiet VolsealKeyRevoked >/dev/null || die 'want of an identity was called a revocation'
 

@@ -97,7 +97,7 @@ func (c *cli) printProblems(volumes []volume.Status) {
 
 func (c *cli) printProblem(v volume.Status) {
 	head := v.Name + ": "
-	if v.FailedStep != "" {
+	if v.FailedStep != "" && v.Phase != volume.Mounted { // what is mounted was asked about; no step failed
 		head += v.FailedStep + " failed. "
 	}
 	fmt.Fprint(c.stdout, wrap("", head+v.Error))

@@ -3,20 +3,25 @@
 . /lab/lib.sh
 
 make_volume plain /srv/plain
-make_volume orders /var/lib/postgresql 'database_unit: postgresql@15-main.service' 'on_revocation: lock-graceful'
-make_volume ledger /srv/ledger 'database_unit: postgresql@15-ledger.service' 'on_revocation: lock-freeze'
+# Debian has every cluster require /var/lib/postgresql: the one that is frozen
+# must be that, or the other could not be stopped without it.
+make_volume orders /var/lib/postgresql 'database_unit: postgresql@15-main.service' 'on_revocation: lock-freeze'
+make_volume ledger /srv/ledger 'database_unit: postgresql@15-ledger.service' 'on_revocation: lock-graceful'
 agent_settings 'revocation_grace: 30s' 'kms: {probe_interval: 10s}'
 start_agent
 init_all plain orders ledger
 make_database
-sql 'create table orders(id int primary key)'
-sql 'insert into orders select generate_series(1, 1000)'
+runuser -u postgres -- pgbench -q -i -s 1 postgres 2>/dev/null
+runuser -u postgres -- pgbench -n -c 2 -P 5 -T 1800 postgres >/root/pgbench.log 2>&1 &
+bench=$!
+sql_ledger() { runuser -u postgres -- psql -p 5433 -XAtq -c "$1"; }
+ledger_up() { sql_ledger 'select 1'; }
 chown postgres:postgres /srv/ledger
 pg_createcluster -d /srv/ledger/data -p 5433 15 ledger >/dev/null
 systemctl start postgresql@15-ledger.service
-runuser -u postgres -- pgbench -p 5433 -q -i -s 1 postgres 2>/dev/null
-runuser -u postgres -- pgbench -p 5433 -n -c 2 -P 5 -T 1800 postgres >/root/pgbench.log 2>&1 &
-bench=$!
+within 60 'the database of ledger answers' ledger_up
+sql_ledger 'create table ledger(id int primary key)'
+sql_ledger 'insert into ledger select generate_series(1, 1000)'
 for v in plain orders ledger; do within 40 "$v would survive a reboot" is $v would_survive_reboot true; done
 
 # progress counts the reports of pgbench in which it did something.
@@ -30,29 +35,29 @@ began=$SECONDS
 for v in plain orders ledger; do within $((22 - SECONDS + began)) "$v would not survive a reboot" is $v would_survive_reboot false; done
 volseal explain orders
 expect 'metric' 0 "$(metric 'volseal_volume_would_survive_reboot{volume="plain"}')"
-[[ $(field orders hint) == *'lock-graceful takes the volume away at'* ]] || die "hint: $(field orders hint)"
+[[ $(field ledger hint) == *'lock-graceful takes the volume away at'* ]] || die "hint: $(field ledger hint)"
 sleep $((90 - SECONDS + began))
 for v in plain orders ledger; do expect "$v 90 s later" Mounted "$(field $v phase)"; done
 
 say 'lock-graceful stops the database, unmounts, and takes the key out of the kernel'
-within 120 'orders is sealed' is orders phase Sealed
-within 60 'orders is closed' is orders mapping ''
+within 120 'ledger is sealed' is ledger phase Sealed
+within 60 'ledger is closed' is ledger mapping ''
 printf '   locked after %d s\n' $((SECONDS - began))
-closed orders /var/lib/postgresql
-expect 'class' revoked "$(field orders class)"
-! dmsetup table --showkeys volseal-orders 2>/dev/null || die 'the kernel has a table of orders'
-stopped=$(systemctl show -p InactiveEnterTimestampMonotonic --value postgresql@15-main.service)
-unmounted=$(systemctl show -p InactiveEnterTimestampMonotonic --value var-lib-postgresql.mount)
+closed ledger /srv/ledger
+expect 'class' revoked "$(field ledger class)"
+! dmsetup table --showkeys volseal-ledger 2>/dev/null || die 'the kernel has a table of ledger'
+stopped=$(systemctl show -p InactiveEnterTimestampMonotonic --value postgresql@15-ledger.service)
+unmounted=$(systemctl show -p InactiveEnterTimestampMonotonic --value srv-ledger.mount)
 ((stopped > 0 && stopped <= unmounted)) || die "PostgreSQL stopped at $stopped, unmounted at $unmounted"
-grep -q 'database system is shut down' /var/log/postgresql/postgresql-15-main.log || die 'PostgreSQL was not stopped in order'
+grep -q 'database system is shut down' /var/log/postgresql/postgresql-15-ledger.log || die 'PostgreSQL was not stopped in order'
 
 say 'lock-freeze suspends all I/O and wipes the key'
-within 60 'ledger is sealed' is ledger phase Sealed
-expect 'suspended' Suspended "$(dmsetup info -c --noheadings -o suspended volseal-ledger)"
-[[ $(dmsetup table --showkeys volseal-ledger) == *" aes-xts-plain64 $(printf '0%.0s' {1..128}) "* ]] || die "table: $(dmsetup table volseal-ledger)"
+within 60 'orders is sealed' is orders phase Sealed
+expect 'suspended' Suspended "$(dmsetup info -c --noheadings -o suspended volseal-orders)"
+[[ $(dmsetup table --showkeys volseal-orders) == *" aes-xts-plain64 $(printf '0%.0s' {1..128}) "* ]] || die "table: $(dmsetup table volseal-orders)"
 ! grep -q ':64:logon\|cryptsetup' /proc/keys || die 'a key is left in a keyring'
-mountpoint -q /srv/ledger || die 'ledger is not mounted any more'
-touch /srv/ledger/late & # waits in the kernel: nothing can end it
+mountpoint -q /var/lib/postgresql || die 'orders is not mounted any more'
+touch /var/lib/postgresql/late & # waits in the kernel: nothing can end it
 late=$!
 sleep 6
 before=$(progress)
@@ -62,10 +67,10 @@ kill -0 $late || die 'a write went through'
 
 say 'a restarted agent finds it frozen, and leaves it so'
 systemctl restart volseal.service
-within 40 'ledger is refused' is ledger class revoked
-expect 'phase' Sealed "$(field ledger phase)"
-exits 10 volseal unlock ledger --wait=20s
-volseal explain ledger
+within 40 'orders is refused' is orders class revoked
+expect 'phase' Sealed "$(field orders phase)"
+exits 10 volseal unlock orders --wait=20s
+volseal explain orders
 
 say 'deny-new leaves the volume alone'
 expect 'plain' Mounted "$(field plain phase)"
@@ -75,15 +80,16 @@ say 'the keys are enabled: all goes on with nobody'"'"'s help'
 for v in plain orders ledger; do labctl key enable "$(recall $v.key)"; done
 within 40 'ledger is mounted' is ledger phase Mounted
 within 40 'orders is mounted' is orders phase Mounted
-within 60 'PostgreSQL answers' database_up
-expect 'rows' 1000 "$(sql 'select count(*) from orders')"
-within 20 'the late write ends' test -e /srv/ledger/late
+within 60 'the database of ledger answers' ledger_up
+expect 'rows' 1000 "$(sql_ledger 'select count(*) from ledger')"
+within 60 'the database of orders answers' database_up
+within 20 'the late write ends' test -e /var/lib/postgresql/late
 within 30 'pgbench gets on' more_than $((before + 2))
-table=$(dmsetup table volseal-ledger)
+table=$(dmsetup table volseal-orders)
 [[ $table == *"aes-xts-plain64 :64:logon:cryptsetup:"*no_read_workqueue*no_write_workqueue* ]] || die "dm table: $table"
 kill -0 $bench || die "pgbench ended early: $(cat /root/pgbench.log)"
 pkill -TERM -x pgbench
 wait $bench || true
 ! grep -Eiq 'error|fatal|aborted' /root/pgbench.log || die "pgbench: $(cat /root/pgbench.log)"
-expect 'restarts of the frozen database' 0 "$(systemctl show -p NRestarts --value postgresql@15-ledger.service)"
+expect 'restarts of the frozen database' 0 "$(systemctl show -p NRestarts --value postgresql@15-main.service)"
 for v in plain orders ledger; do within 40 "$v would survive a reboot" is $v would_survive_reboot true; done

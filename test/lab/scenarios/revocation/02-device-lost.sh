@@ -22,7 +22,7 @@ exits 13 volseal unlock orders --wait=20s
 say 'an operator says reattach'
 volseal reattach orders --wait=2m
 within 60 'PostgreSQL answers' database_up
-expect 'rows' 1000 "$(sql 'select count(*) from orders')"
+expect 'rows' 100000 "$(sql 'select count(*) from pgbench_accounts')"
 
 say 'by force, and back under the same name before anybody looked'
 systemctl stop volseal.service

@@ -5,10 +5,9 @@
 took=$(($(date +%s) - $(recall down)))
 printf '   down and up again in %d s\n' $took
 ((took < 240)) || die "shutdown and boot took $took s"
-within 60 'ledger is refused' is ledger class revoked
-closed ledger /srv/ledger
-labctl key enable "$(recall ledger.key)"
-within 40 'ledger is mounted with nobody'"'"'s help' is ledger phase Mounted
-up() { runuser -u postgres -- psql -p 5433 -XAtq -c 'select 1'; }
-within 60 'its PostgreSQL answers' up
-expect 'rows' 500 "$(runuser -u postgres -- psql -p 5433 -XAtq -c 'select count(*) from kept')"
+within 60 'orders is refused' is orders class revoked
+closed orders /var/lib/postgresql
+labctl key enable "$(recall orders.key)"
+within 40 'orders is mounted with nobody'"'"'s help' is orders phase Mounted
+within 60 'PostgreSQL answers' database_up
+expect 'rows' 500 "$(sql 'select count(*) from kept')"

@@ -138,7 +138,7 @@ func (k *Keyring) learn(keyARN string, era int, err error) {
 	case fault.None:
 		k.pace.succeeded(now, era)
 	case fault.Throttled:
-		luck := rand.N(time.Second).Seconds()
+		luck := rand.Float64() //nolint:gosec // jitter is no secret
 		k.pace.throttled(now, era, luck)
 	default: // says nothing about the rate
 	}

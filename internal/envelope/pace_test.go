@@ -12,11 +12,10 @@ import (
 
 // rhythm drives a pace through any sequence of calls and answers.
 type rhythm struct {
-	pace  pace
-	now   time.Duration
-	due   []time.Duration // of the calls that were granted
-	eras  []int           // theirs
-	rates []float64
+	pace pace
+	now  time.Duration
+	due  []time.Duration // of the calls that were granted
+	eras []int           // theirs
 }
 
 func newRhythm() *rhythm { return &rhythm{pace: newPace(), now: time.Hour} }
@@ -140,22 +139,22 @@ func TestThrottledAtOnceHalvesOnce(t *testing.T) {
 func TestThrottledHasFullJitter(t *testing.T) {
 	for _, luck := range []float64{0, 0.25, 0.5, 0.75} {
 		p, now := newPace(), time.Hour
-		for _, gap := range []time.Duration{2, 4, 8, 10, 10} {
+		for _, gap := range []float64{2, 4, 8, 10, 10} { // seconds
 			wait, era, _ := p.reserve(now, time.Minute)
 			now += wait
 			p.throttled(now, era, luck)
-			want := time.Duration(luck * float64(gap*time.Second))
+			want := time.Duration(luck * gap * float64(time.Second))
 			probe := p
 			if got, _, _ := probe.reserve(now, time.Minute); (got - want).Abs() > time.Microsecond {
-				t.Errorf("luck %v: next call after %v, want %v of %v", luck, got, want, gap*time.Second)
+				t.Errorf("luck %v: next call after %v, want %v of %v s", luck, got, want, gap)
 			}
 			now += 10 * time.Second // the bucket is full again: one turn
 		}
-		for _, gap := range []time.Duration{10, 10} {
+		for _, gap := range []float64{10, 10} {
 			wait, era, _ := p.reserve(now, time.Minute)
 			now += wait
 			p.throttled(now, era, luck) // and now it is empty
-			want := time.Duration(luck * float64(gap*time.Second))
+			want := time.Duration(luck * gap * float64(time.Second))
 			probe := p
 			if got, _, _ := probe.reserve(now, time.Minute); (got - want).Abs() > time.Microsecond {
 				t.Errorf("luck %v, empty: next call after %v, want %v", luck, got, want)

@@ -84,30 +84,30 @@ func (w *worker) proveMounted(ctx context.Context, s Spec, t envelope.Token) (*e
 // examineHeader judges the header as an opening does, and only when it is
 // another than the one that passed before.
 func (w *worker) examineHeader(ctx context.Context, o observed) error {
-	print, err := w.fingerprint(ctx, o)
+	mark, err := w.fingerprint(ctx, o)
 	if err != nil {
 		return err
 	}
 	c := w.canary
-	if c.token != nil && c.print == print && c.uuid == o.claim.LUKSUUID && o.claim.Stage == StageReady {
+	if c.token != nil && c.print == mark && c.uuid == o.claim.LUKSUUID && o.claim.Stage == StageReady {
 		return nil
 	}
-	return w.acceptHeader(ctx, o, print)
+	return w.acceptHeader(ctx, o, mark)
 }
 
-func (w *worker) acceptHeader(ctx context.Context, o observed, print Fingerprint) error {
+func (w *worker) acceptHeader(ctx context.Context, o observed, mark Fingerprint) error {
 	return w.proven(ctx, o, w.proveMounted, func(h *Header, c Candidate, p *envelope.Secret) error {
 		if err := w.ports.Crypt.Try(ctx, h, c.Keyslot, p); err != nil {
 			return err
 		}
-		w.canary.accept(c.Token, h.UUID, print)
+		w.canary.accept(c.Token, h.UUID, mark)
 		return w.claimReady(o, h, c) // adopts what was mounted without a claim
 	})
 }
 
 // accept remembers a header that opened just now.
-func (c *canary) accept(t envelope.Token, uuid string, print Fingerprint) {
-	c.token, c.uuid, c.print = &t, uuid, print
+func (c *canary) accept(t envelope.Token, uuid string, mark Fingerprint) {
+	c.token, c.uuid, c.print = &t, uuid, mark
 }
 
 // fingerprint waits only so long; a read that hangs is waited for again, not
@@ -117,8 +117,8 @@ func (w *worker) fingerprint(ctx context.Context, o observed) (Fingerprint, erro
 		ch := make(chan printed, 1)
 		w.canary.reading = ch
 		go func() {
-			print, err := w.ports.Crypt.Fingerprint(ctx, o.device)
-			ch <- printed{print, err}
+			mark, err := w.ports.Crypt.Fingerprint(ctx, o.device)
+			ch <- printed{mark, err}
 		}()
 	}
 	patience := time.NewTimer(readPatience)

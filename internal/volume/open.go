@@ -34,7 +34,7 @@ func (w *worker) open(ctx context.Context, o observed) error {
 	if stopping, err := w.ports.Mounts.Stopping(ctx); err != nil || stopping {
 		return stoppingError(err)
 	}
-	print, err := w.fingerprint(ctx, o) // first: to the canary, a header that is swapped from here on is another
+	mark, err := w.fingerprint(ctx, o) // first: to the canary, a header that is swapped from here on is another
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (w *worker) open(ctx context.Context, o observed) error {
 	}
 	w.dropProof()
 	w.proof, w.proved = proof, c.Token
-	w.canary.accept(c.Token, h.UUID, print)
+	w.canary.accept(c.Token, h.UUID, mark)
 	return nil
 }
 

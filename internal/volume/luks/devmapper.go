@@ -63,7 +63,7 @@ func (l *LUKS) liveTable(mapping string) (string, error) {
 	binary.NativeEndian.PutUint32(b[dmDataStart:], dmHeader)
 	binary.NativeEndian.PutUint32(b[dmFlags:], dmWantTable)
 	copy(b[dmName:dmName+lenDMName-1], mapping)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, control.Fd(), dmTableStatus, uintptr(unsafe.Pointer(&b[0]))); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, control.Fd(), dmTableStatus, uintptr(unsafe.Pointer(&b[0]))); errno != 0 { //nolint:gosec // b is mapped, and as long as it says
 		return "", fmt.Errorf("read table: %w", errno)
 	}
 	return tableText(b)

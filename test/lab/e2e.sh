@@ -6,43 +6,86 @@
 # A directory under test/lab/scenarios is one set: its files run in lexical
 # order in one virtual machine, so a set may reboot it between two files. The
 # regexp picks whole sets, because a file may stand on what the one before left.
+#
+# Two sets run at a time, each in a machine of its own, since each waits for a
+# good part of its time. What a set prints is shown when it has ended, unless it
+# is the only one. A set that measures says so in a line "# alone: why".
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
 wanted=${1:-.}
 
-passed=0 failed=0 why='' begin=$SECONDS
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-for dir in test/lab/scenarios/*/; do
+sets=() alone=()
+for dir in $(printf '%s\n' test/lab/scenarios/*/ | sort -r); do # revocation waits longest, and so begins
 	set=$(basename "$dir")
-	shopt -s nullglob
-	files=("$dir"*.sh)
-	shopt -u nullglob
-	[[ ${#files[@]} -gt 0 && $set =~ $wanted ]] || continue
-
-	echo "=== RUN   e2e/$set"
-	start=$SECONDS status=0
-	bin/lab run "${files[@]}" </dev/null 2>&1 | tee "$log" || status=$?
-	took=$((SECONDS - start))
-	if [[ $status -eq 0 ]]; then
-		passed=$((passed + 1))
-		echo "--- PASS: e2e/$set (${took}.00s)"
-	else
-		failed=$((failed + 1))
-		why+=$(grep -h '^FAILED: \|^--- .*FAILED' "$log" || true)$'\n'
-		echo "--- FAIL: e2e/$set (${took}.00s), exit status $status"
-	fi
+	[[ $set =~ $wanted ]] || continue
+	if grep -q '^# alone: ' "$dir"*.sh; then alone+=("$set"); else sets+=("$set"); fi
 done
-
-echo "$passed passed, $failed failed"
-if [[ $failed -gt 0 ]]; then
-	printf '%s' "$why"
-	echo "FAIL	github.com/volseal/volseal/test/lab/scenarios	$((SECONDS - begin)).000s"
+if ((${#sets[@]} + ${#alone[@]} == 0)); then
+	echo "FAIL	github.com/volseal/volseal/test/lab/scenarios	no set matches '$wanted'"
 	exit 1
 fi
-if [[ $passed -eq 0 ]]; then
-	echo "FAIL	github.com/volseal/volseal/test/lab/scenarios	no set matches '$wanted'"
+
+logs=$(mktemp -d)
+stop() {
+	local running
+	running=$(jobs -p)
+	# shellcheck disable=SC2086 # several numbers
+	if [[ -n $running ]]; then kill $running || true; wait; fi
+	rm -rf "$logs"
+}
+trap stop EXIT
+trap 'exit 130' INT TERM
+
+begin=$SECONDS failed=0 summary='' single=$((${#sets[@]} + ${#alone[@]} == 1))
+declare -A names=() started=()
+
+# launch shows what the set prints at once where nothing else prints.
+launch() {
+	echo "=== RUN   e2e/$1"
+	if ((single)); then
+		bin/lab run "test/lab/scenarios/$1"/*.sh </dev/null > >(tee "$logs/$1") 2>&1 &
+	else
+		bin/lab run "test/lab/scenarios/$1"/*.sh </dev/null >"$logs/$1" 2>&1 &
+	fi
+	names[$!]=$1 started[$!]=$SECONDS
+}
+
+# reap waits for the end of any one set.
+reap() {
+	local pid status=0 name line
+	wait -n -p pid || status=$?
+	name=${names[$pid]}
+	unset "names[$pid]"
+	((single)) || cat "$logs/$name"
+	line="e2e/$name ($((SECONDS - started[$pid])).00s)"
+	if ((status == 0)); then
+		line="--- PASS: $line"
+	else
+		failed=$((failed + 1))
+		line="--- FAIL: $line, exit status $status"$'\n'$(grep -h '^FAILED: \|^--- .*FAILED' "$logs/$name" || true)
+	fi
+	echo "$line"
+	summary+=$line$'\n'
+}
+
+# side_by_side LANES SET… runs so many at a time.
+side_by_side() {
+	local lanes=$1 set
+	shift
+	for set in "$@"; do
+		((${#names[@]} < lanes)) || reap
+		launch "$set"
+	done
+	while ((${#names[@]} > 0)); do reap; done
+}
+
+side_by_side 2 "${sets[@]}"
+side_by_side 1 "${alone[@]}"
+
+printf '\n%s' "$summary"
+if ((failed > 0)); then
+	echo "FAIL	github.com/volseal/volseal/test/lab/scenarios	$((SECONDS - begin)).000s"
 	exit 1
 fi
 echo "ok  	github.com/volseal/volseal/test/lab/scenarios	$((SECONDS - begin)).000s"

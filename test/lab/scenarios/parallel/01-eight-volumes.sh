@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # With 2 s on each answer of KMS and EC2, eight volumes wait for them side by side and not in turn.
 # The ratio is printed. It is bounded loosely: under emulation eight openings on two cores cost real time too.
+# alone: it measures.
 . /lab/lib.sh
 
 names=(v1 v2 v3 v4 v5 v6 v7 v8)

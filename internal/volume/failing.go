@@ -75,8 +75,8 @@ func failedTitle(step Step, f Facts) string {
 	switch {
 	case step != StepNone && step != StepRefuse:
 		return step.Title()
-	case step == StepNone && f.Wish == WishMounted && f.phase() == Mounted:
-		return StepRefuse.Title() // an exam of the canary
+	case step == StepNone && (f.contradiction() != "" || f.Wish == WishMounted && f.phase() == Mounted):
+		return StepRefuse.Title() // what was found, or an exam of the canary
 	case f.Wish == WishDetached:
 		return StepDetach.Title()
 	case f.Wish == WishSealed:

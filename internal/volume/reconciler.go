@@ -323,9 +323,7 @@ func (w *worker) fits(verb Verb) error {
 	case w.claimErr != nil:
 		return w.claimErr
 	case q != nil && (verb == VerbUnlock || verb == VerbInit):
-		e := q.err()
-		e.Cause = "The volume is quarantined: " + e.Cause
-		return e
+		return integrity(q.Reason, "The volume is quarantined: "+q.Cause, q.Hint) // whatever led to it
 	case verb == VerbInit && w.claim.Stage != StageNone:
 		return &ConflictError{
 			Message: "The volume was initialised before (" + w.claim.LUKSUUID + ").",

@@ -24,7 +24,7 @@ volseal reattach orders --wait=2m
 within 60 'PostgreSQL answers' database_up
 expect 'rows' 100000 "$(sql 'select count(*) from pgbench_accounts')"
 
-say 'by force, and back under the same name before anybody looked'
+say 'by force, and back before anybody looked'
 systemctl stop volseal.service
 disk() { lsblk -dno NAME,SERIAL | awk -v s="$(recall orders.vol | tr -d -)" '$2 == s {print $1}'; }
 back() { [[ -n $(disk) ]]; }

@@ -3,6 +3,7 @@
 package volume
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -143,27 +144,39 @@ func TestOneAnswerUndoesTheLock(t *testing.T) {
 	}
 }
 
-// Nothing but revocation locks, however long it lasts, also when it follows on
-// revoked answers that were too few.
+// Nothing but the customer's own no locks, however long it lasts, also when it
+// follows on revoked answers that were too few.
 func TestOutagesNeverLock(t *testing.T) {
+	answers := []*fault.Error{
+		{Class: fault.Revoked, Reason: fault.ReasonDeniedByPlatform, Cause: "A policy of the platform denies it."},
+		{Class: fault.Revoked, Reason: fault.ReasonDeniedUnclear, Cause: "Some policy denies it."},
+	}
 	for _, class := range fault.Classes() {
-		if class == fault.Revoked {
-			continue
-		}
-		for _, before := range []time.Duration{0, 10 * time.Minute} {
-			t.Run(string(class)+" after "+before.String(), func(t *testing.T) {
-				underPolicy(t, LockGraceful, func(t *testing.T, w *world, h *host, _ string) {
-					w.kms.answer(disabled)
-					time.Sleep(before)
-					w.kms.answer(&fault.Error{Class: class, Reason: "test", Cause: "The key cannot be used."})
-					time.Sleep(5 * time.Hour)
-					if len(w.deeds()) != 0 || h.status().Class != class {
-						t.Errorf("did %v; %+v", w.deeds(), h.status())
-					}
-				})
-			})
+		if class != fault.Revoked {
+			answers = append(answers, &fault.Error{Class: class, Reason: "test", Cause: "The key cannot be used."})
 		}
 	}
+	for _, policy := range []Policy{LockGraceful, LockFreeze} {
+		for _, answer := range answers {
+			for _, before := range []time.Duration{0, 10 * time.Minute} {
+				t.Run(fmt.Sprintf("%s, %s %s after %s", policy, answer.Class, answer.Reason, before), func(t *testing.T) {
+					neverLocks(t, policy, answer, before)
+				})
+			}
+		}
+	}
+}
+
+func neverLocks(t *testing.T, policy Policy, answer *fault.Error, before time.Duration) {
+	underPolicy(t, policy, func(t *testing.T, w *world, h *host, _ string) {
+		w.kms.answer(disabled)
+		time.Sleep(before)
+		w.kms.answer(answer)
+		time.Sleep(2 * time.Hour)
+		if len(w.deeds()) != 0 || h.status().Class != answer.Class {
+			t.Errorf("did %v; %+v", w.deeds(), h.status())
+		}
+	})
 }
 
 // What is no answer neither confirms nor clears; a success clears, and so does

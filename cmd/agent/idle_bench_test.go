@@ -84,13 +84,13 @@ func newIdleHost(b *testing.B) *idleHost {
 	cfg := &config.Config{KMS: config.KMS{Timeout: 5 * time.Second, ProofMaxAge: 10 * time.Second, ProbeInterval: idleProbe}}
 	a.keyring = envelope.NewKeyring(client, a.keyringOptions(cfg))
 	kernel := &idleKernel{headers: map[uint32]*volume.Header{}}
-	names := kernel.volumes(b, client, server, cfg)
+	names := kernel.volumes(b, a.keyring, server, cfg)
 	claims, err := volume.NewClaims(b.TempDir())
 	if err != nil {
 		b.Fatal(err)
 	}
 	a.reconciler = volume.NewReconciler(volume.Ports{
-		Devices: kernel, Crypt: kernel, Mounts: idleMounts{},
+		Cloud: idleCloud{}, Devices: kernel, Crypt: kernel, Mounts: idleMounts{},
 		Keyring: a.keyring, Claims: claims, Keys: volume.NewKeyBook(), Recorder: a.metrics, Log: a.log,
 	})
 	a.metrics.Configure(names)
@@ -136,7 +136,7 @@ type idleKernel struct {
 }
 
 // volumes adds them to the configuration, each with a wrapped key of its own.
-func (k *idleKernel) volumes(b *testing.B, client *kms.Client, server *emulator.Server, cfg *config.Config) (names []string) {
+func (k *idleKernel) volumes(b *testing.B, ring *envelope.Keyring, server *emulator.Server, cfg *config.Config) (names []string) {
 	b.Helper()
 	arn, err := server.CreateKey(aws.CustomerAccount, "us-east-1", "", "", true)
 	if err != nil {
@@ -148,14 +148,7 @@ func (k *idleKernel) volumes(b *testing.B, client *kms.Client, server *emulator.
 		if err != nil {
 			b.Fatal(err)
 		}
-		plain, wrapped, err := client.GenerateDataKey(b.Context(), arn, ec)
-		if err != nil {
-			b.Fatal(err)
-		}
-		plain.Destroy()
-		k.headers[uint32(i)] = &volume.Header{UUID: name, Candidates: []volume.Candidate{{Token: envelope.Token{
-			Keyslots: []string{"0"}, Version: 1, Generation: 1, KeyARN: arn, EncryptionContext: ec, WrappedKey: wrapped, Salt: make([]byte, 32),
-		}}}}
+		k.headers[uint32(i)] = idleHeader(b, ring, name, envelope.Ref{KeyARN: arn, Context: ec})
 		cfg.Volumes = append(cfg.Volumes, volume.Spec{
 			Name: name, Database: "db-" + name, VolumeID: fmt.Sprintf("vol-%017d", i), KeyARN: arn,
 			Mountpoint: "/srv/" + name, Filesystem: "ext4", Context: ec, Attach: true,
@@ -163,6 +156,31 @@ func (k *idleKernel) volumes(b *testing.B, client *kms.Client, server *emulator.
 		names = append(names, name)
 	}
 	return names
+}
+
+// idleHeader is one that passes all that is asked of a header before its keyslot.
+func idleHeader(b *testing.B, ring *envelope.Keyring, uuid string, ref envelope.Ref) *volume.Header {
+	b.Helper()
+	proof, wrapped, err := ring.Fresh(b.Context(), ref)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer proof.Release()
+	token := envelope.Token{
+		Keyslots: []string{"0"}, Version: 1, Generation: 1, KeyARN: ref.KeyARN, EncryptionContext: ref.Context,
+		WrappedKey: wrapped, Salt: make([]byte, 32),
+	}
+	passphrase, mac, err := proof.Derive(token.Salt)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer passphrase.Destroy()
+	defer mac.Destroy()
+	meaning := []byte(`{}`)
+	if err := token.Seal(mac, meaning); err != nil {
+		b.Fatal(err)
+	}
+	return &volume.Header{UUID: uuid, Candidates: []volume.Candidate{{Token: token, Meaning: meaning}}}
 }
 
 func (k *idleKernel) Find(_ context.Context, volumeID string) (volume.Device, error) {
@@ -182,7 +200,20 @@ func (k *idleKernel) Freeze(_ context.Context, d volume.Device, _ string) (*volu
 	return k.headers[d.Minor], nil
 }
 
+func (k *idleKernel) Fingerprint(_ context.Context, d volume.Device) (volume.Fingerprint, error) {
+	return volume.Fingerprint{byte(d.Minor)}, nil
+}
+
+func (k *idleKernel) Try(context.Context, *volume.Header, int, *envelope.Secret) error { return nil }
+
 func (k *idleKernel) Discard(*volume.Header) {}
+
+// idleCloud has every volume attached here.
+type idleCloud struct{ volume.Cloud }
+
+func (idleCloud) Volume(_ context.Context, id string) (volume.CloudVolume, error) {
+	return volume.CloudVolume{ID: id, State: "in-use", Encrypted: true, Attachment: "attached"}, nil
+}
 
 type idleMounts struct{ volume.Mounts }
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -76,7 +75,7 @@ func (l *LUKS) Close(ctx context.Context, mapping string) error {
 	_, removeErr := l.tools.run(ctx, c)
 	m, err := l.Mapping(ctx, mapping)
 	switch {
-	case err == nil && !m.Present, errors.Is(err, fs.ErrNotExist):
+	case err == nil && !m.Present, gone(err):
 		return nil
 	case err != nil:
 		return err

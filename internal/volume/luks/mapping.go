@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/volseal/volseal/internal/volume"
 )
 
@@ -57,8 +59,8 @@ func (l *LUKS) findMapping(name string) (string, error) {
 		}
 		dir := filepath.Join(block, n)
 		found, err := attribute(dir, "dm/name")
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // closed meanwhile
+		if gone(err) {
+			continue
 		}
 		if err != nil {
 			return "", err
@@ -69,6 +71,10 @@ func (l *LUKS) findMapping(name string) (string, error) {
 	}
 	return "", nil
 }
+
+// gone reports that a mapping was closed while sysfs was read, or is being
+// closed: the kernel then says "invalid argument".
+func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EINVAL) }
 
 // backing returns the devices beneath a mapping. A device that was taken away
 // leaves a name in slaves/ that leads nowhere, or to another disk that has come

@@ -33,7 +33,7 @@ type lab struct {
 
 // startLab boots a fresh machine with the package installed. What it has begun
 // when it fails, it ends.
-func startLab(ctx context.Context, o options, log *slog.Logger) (l *lab, err error) {
+func startLab(ctx context.Context, o options, log *slog.Logger) (*lab, error) {
 	files, err := o.payload()
 	if err != nil {
 		return nil, err
@@ -42,27 +42,29 @@ func startLab(ctx context.Context, o options, log *slog.Logger) (l *lab, err err
 	if err != nil {
 		return nil, err
 	}
-	l = &lab{scratch: s}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, l.close())
-		}
-	}()
+	l := &lab{scratch: s}
+	if err := l.start(ctx, o, files, log); err != nil {
+		return nil, errors.Join(err, l.close())
+	}
+	return l, nil
+}
+
+func (l *lab) start(ctx context.Context, o options, files map[string]string, log *slog.Logger) error {
 	if err := l.build(ctx, files, log); err != nil {
-		return nil, err
+		return err
 	}
 	start := time.Now()
 	if err := l.boot(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	booted := time.Since(start)
 	if !o.noPackage {
 		if err := l.install(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	log.Info("the machine is up", "boot", booted.Round(100*time.Millisecond), "package", (time.Since(start) - booted).Round(100*time.Millisecond))
-	return l, nil
+	return nil
 }
 
 // build gets everything together that the machine and its world are made of.

@@ -49,9 +49,12 @@ func (w *worker) checkCanary(ctx context.Context, o observed) error {
 			return err
 		}
 	}
-	w.canary.passed = true
-	w.canary.due = time.Now().Add(w.probeInterval())
+	w.passedExams()
 	return nil
+}
+
+func (w *worker) passedExams() {
+	w.canary.passed, w.canary.due = true, time.Now().Add(w.probeInterval())
 }
 
 // examineKey decrypts the very token that the volume was last accepted with,
@@ -107,7 +110,7 @@ func (w *worker) acceptHeader(ctx context.Context, o observed, mark Fingerprint)
 
 // accept remembers a header that opened just now.
 func (c *canary) accept(t envelope.Token, uuid string, mark Fingerprint) {
-	c.token, c.uuid, c.print = &t, uuid, mark
+	c.passed, c.token, c.uuid, c.print = false, &t, uuid, mark
 }
 
 // fingerprint waits only so long; a read that hangs is waited for again, not

@@ -203,6 +203,8 @@ func (w *worker) takeNotes() (seq uint64, fresh bool) {
 	}
 	if n.fresh {
 		w.failing, w.awaiting, w.released = failing{}, time.Time{}, false
+	}
+	if n.fresh && !n.verb { // an edit; a wish for what is so already waits for no exam
 		w.canary.passed, w.cloudSaw = false, time.Time{}
 	}
 	return w.status.WishSeq, n.fresh

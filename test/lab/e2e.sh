@@ -40,21 +40,17 @@ trap 'exit 130' INT TERM
 begin=$SECONDS failed=0 summary='' single=$((${#sets[@]} + ${#alone[@]} == 1))
 declare -A names=() started=()
 
-# launch shows what the set prints at once where nothing else prints.
 launch() {
 	echo "=== RUN   e2e/$1"
-	if ((single)); then
-		bin/lab run "test/lab/scenarios/$1"/*.sh </dev/null > >(tee "$logs/$1") 2>&1 &
-	else
-		bin/lab run "test/lab/scenarios/$1"/*.sh </dev/null >"$logs/$1" 2>&1 &
-	fi
+	bin/lab run "test/lab/scenarios/$1"/*.sh </dev/null >"$logs/$1" 2>&1 &
 	names[$!]=$1 started[$!]=$SECONDS
 }
 
 # reap waits for the end of any one set.
 reap() {
 	local pid status=0 name line
-	wait -n -p pid || status=$?
+	if ((single)); then tail -n +1 -f --pid="${!names[*]}" "$logs/${names[*]}"; fi
+	wait -n -p pid "${!names[@]}" || status=$?
 	name=${names[$pid]}
 	unset "names[$pid]"
 	((single)) || cat "$logs/$name"

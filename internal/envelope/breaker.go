@@ -10,7 +10,7 @@ const (
 	tripAfter = 3
 	// holdFor is how long the last failure is repeated to whoever asks. It comes on
 	// top of a retry's pause, so it must stay small against the 40 s within which a
-	// mended cause leads to Mounted (docs/adr/0005).
+	// mended cause leads to Mounted (docs/adr/0004).
 	holdFor = time.Second
 )
 

@@ -27,7 +27,7 @@ const (
 )
 
 // RetryAfter is how long a volume rests after its n-th failure in a row (n >= 1):
-// 0.5 to 20 s, a minute for Misconfigured, with full jitter so that a fleet that
+// at most 20 s, or a minute for Misconfigured and Integrity, with full jitter so that a fleet that
 // lost its key at one moment does not ask again at one moment.
 func RetryAfter(class fault.Class, n int) time.Duration {
 	ceiling := retryCeiling

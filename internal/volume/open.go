@@ -59,7 +59,7 @@ func (w *worker) open(ctx context.Context, o observed) error {
 	w.dropProof()
 	w.proof, w.proved = proof, c.Token
 	w.canary.accept(c.Token, h.UUID, mark)
-	if w.examineConfig(ctx, o) == nil { // all else an exam asks was asked just now
+	if w.examineConfig(ctx, o) == nil && w.examineClaim(ctx, o) == nil { // all else was asked just now
 		w.passedExams()
 	}
 	return nil

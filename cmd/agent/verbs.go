@@ -75,7 +75,7 @@ func (c *cli) wishCommandOf(verb *volume.Verb, short, long string) *cobra.Comman
 func (c *cli) wish(ctx context.Context, name string, verb volume.Verb, w waiting) error {
 	client := c.client()
 	defer client.Close()
-	accepted, err := client.Do(ctx, name, verb)
+	accepted, err := client.Do(ctx, name, volume.Order{Verb: verb})
 	if err != nil {
 		return &stepError{title: verbTitle(verb), err: err}
 	}

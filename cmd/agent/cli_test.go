@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,7 +37,7 @@ func TestMain(m *testing.M) {
 			t := newTerminal(os.Stdout, os.Stderr)
 			t.now = testNow
 			t.tty, t.ttyErr = os.Getenv("TTY") != "", os.Getenv("TTY") != ""
-			os.Exit(runCLI(context.Background(), os.Args[1:], t))
+			os.Exit(runCLI(context.Background(), os.Args[1:], t, agentCommand()))
 		},
 	})
 }
@@ -45,14 +46,16 @@ func TestMain(m *testing.M) {
 //
 //	agent FILE      serves the agent that FILE describes on the socket "s"
 //	exits N CMD…    runs a command that must exit with N
+//	mistyped FILE   runs each line of a table of command lines that go wrong
 //	narrow          checks that the last standard output fits 80 columns
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"agent":  serveScenario,
-			"exits":  exits,
-			"narrow": narrowOutput,
+			"agent":    serveScenario,
+			"exits":    exits,
+			"mistyped": mistyped,
+			"narrow":   narrowOutput,
 		},
 		UpdateScripts: os.Getenv("UPDATE") != "",
 	})
@@ -133,6 +136,28 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// mistyped reads rows of CODE | COMMAND LINE | WHAT STDERR SAYS, the last a
+// regular expression. Nobody is left with less than two lines to go by.
+func mistyped(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: mistyped FILE")
+	}
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		row := strings.SplitN(strings.TrimSpace(line), " | ", 3)
+		if len(row) != 3 {
+			ts.Fatalf("not a row: %s", line)
+		}
+		exits(ts, false, append([]string{row[0], "volseal"}, strings.Fields(row[1])...))
+		said := ts.ReadFile("stderr")
+		if ok, err := regexp.MatchString(row[2], said); err != nil || !ok || strings.Count(said, "\n") < 2 {
+			ts.Fatalf("volseal %s: no %q (%v) in:\n%s", row[1], row[2], err, said)
+		}
+		if out := ts.ReadFile("stdout"); out != "" {
+			ts.Fatalf("volseal %s: on stdout: %s", row[1], out)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -29,7 +30,7 @@ type checkedProblem struct {
 
 func (c *cli) configCheckCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "check [DIR]", Short: "Check the configuration files, without the agent", Args: cobra.MaximumNArgs(1),
+		Use: "check [DIR]", Short: "Check the configuration files, without the agent", Args: atMost(1),
 		Long: `Check every file in ` + config.Dir + `, or in DIR, and say everything that is wrong
 with them at once. The agent is not asked, and nothing is changed.`,
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -79,7 +80,7 @@ func count(n int, noun string) string {
 func problemItems(problems config.Problems) []item {
 	items := make([]item, 0, len(problems))
 	for _, p := range problems {
-		items = append(items, item{"Check configuration", p.String(), p.Hint})
+		items = append(items, item{"Check configuration", p.String(), cmp.Or(p.Hint, hintFiles)})
 	}
 	return items
 }

@@ -33,7 +33,7 @@ type explanation struct {
 func (c *cli) explainCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "explain NAME", Short: "Say why a volume is as it is, who must act, and what to do",
-		Args: oneVolume, ValidArgsFunction: c.volumeNames,
+		Args: oneVolume, ValidArgsFunction: c.volumeNames, SuggestFor: []string{"why", "diagnose"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := c.explain(cmd.Context(), args[0])
 			if err != nil {

@@ -254,14 +254,14 @@ func TestEverythingIsPackaged(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(read(t, "nfpm.yaml")), &shipped); err != nil {
 		t.Fatal(err)
 	}
-	for _, pattern := range []string{"man/*.[58]", "completions/*", "examples/*", "iam/*"} {
+	for _, pattern := range []string{"man/*.[58]", "completions/*", "examples/*", "iam/*", "../docs/*.md", "../docs/schema/*"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %v", pattern, err)
 		}
 		for _, file := range files {
 			if !slices.ContainsFunc(shipped.Contents, func(c struct{ Src string }) bool {
-				ok, err := filepath.Match(c.Src, "packaging/"+file)
+				ok, err := filepath.Match(c.Src, filepath.Join("packaging", file))
 				return ok && err == nil
 			}) {
 				t.Errorf("%s is in no package", file)

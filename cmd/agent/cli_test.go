@@ -3,9 +3,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -30,17 +32,30 @@ import (
 func testNow() time.Time { return time.Date(2026, 1, 2, 3, 10, 0, 0, time.UTC) }
 
 // TestMain lets scripts run the command line as a process of its own: the
-// product's, but for the clock and for what it takes to be a terminal.
+// product's, but for the clock and for what it takes to be a terminal. What it
+// prints as JSON is held against docs/schema.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"volseal": func() {
 			t := newTerminal(os.Stdout, os.Stderr)
 			t.now = testNow
 			t.tty, t.ttyErr = os.Getenv("TTY") != "", os.Getenv("TTY") != ""
-			os.Exit(runCLI(context.Background(), os.Args[1:], t, agentCommand()))
+			code, out, err := checkedRun(func(stdout *bytes.Buffer) int {
+				t.stdout = stdout
+				return runCLI(context.Background(), os.Args[1:], t, agentCommand())
+			}, os.Args[1:])
+			os.Stdout.Write(out)
+			if err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(notAsDocumented)
+			}
+			os.Exit(code)
 		},
 	})
 }
+
+// notAsDocumented is the exit code of a run whose JSON is not as docs/schema says.
+const notAsDocumented = 99
 
 // TestScripts runs testdata/*.txtar. Each says why it exists. In them,
 //
@@ -51,6 +66,11 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			schemas, err := filepath.Abs(schemaDir())
+			e.Setenv("SCHEMAS", schemas)
+			return err
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"agent":    serveScenario,
 			"exits":    exits,
@@ -82,6 +102,11 @@ func serveScenario(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	var s scenario
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &s))
+	for i, v := range s.Volumes {
+		if v.Who == nil { // as no agent leaves it
+			s.Volumes[i].Who = []fault.Owner{}
+		}
+	}
 	a := &controltest.Agent{OnDo: s.do}
 	if s.Reload != nil {
 		a.ReloadError = s.Reload

@@ -16,16 +16,16 @@ import (
 type checked struct {
 	Dir      string           `json:"dir"`
 	OK       bool             `json:"ok"`
-	Volumes  []string         `json:"volumes"`
-	Problems []checkedProblem `json:"problems"`
+	Volumes  []string         `json:"volumes"`  // the names; empty unless ok
+	Problems []checkedProblem `json:"problems"` // all of them; empty if ok
 }
 
 type checkedProblem struct {
 	File    string `json:"file"`
 	Line    int    `json:"line"` // 0: the file as a whole
-	Path    string `json:"path"`
+	Path    string `json:"path"` // of the key in the file
 	Message string `json:"message"`
-	Hint    string `json:"hint"`
+	Hint    string `json:"hint"` // the remedy; "" if the message says it
 }
 
 func (c *cli) configCheckCommand() *cobra.Command {

@@ -93,7 +93,7 @@ func otherWords(verb volume.Verb) []string {
 func (c *cli) wish(ctx context.Context, name string, verb volume.Verb, w waiting) error {
 	client := c.client()
 	defer client.Close()
-	accepted, err := client.Do(ctx, name, verb)
+	accepted, err := client.Do(ctx, name, volume.Order{Verb: verb})
 	if err != nil {
 		return &stepError{title: verbTitle(verb), err: err}
 	}

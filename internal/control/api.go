@@ -34,7 +34,7 @@ type Agent interface {
 	// Do records a wish for a volume and returns its number, to be compared with
 	// volume.Status.Answered. It does not wait for the wish to come true.
 	// Errors: volume.ErrNoSuchVolume, *volume.ConflictError, *fault.Error.
-	Do(ctx context.Context, name string, verb volume.Verb, by Peer) (wish uint64, err error)
+	Do(ctx context.Context, name string, order volume.Order, by Peer) (wish uint64, err error)
 	// FlushCache forgets every cached data key.
 	FlushCache(ctx context.Context) error
 	// Reload reads the configuration anew. With a bad one the old one stays and

@@ -3,6 +3,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -99,30 +100,30 @@ func (c *Client) Volume(ctx context.Context, name string) (volume.Status, error)
 }
 
 // Do records a wish.
-func (c *Client) Do(ctx context.Context, name string, verb volume.Verb) (Accepted, error) {
+func (c *Client) Do(ctx context.Context, name string, order volume.Order) (Accepted, error) {
 	var a Accepted
 	if err := checkName(name); err != nil {
 		return a, err
 	}
-	m, err := c.ask(ctx, request{http.MethodPost, volumePath(name) + "/" + string(verb), moment{}, 0}, &a)
+	m, err := c.ask(ctx, request{method: http.MethodPost, path: volumePath(name) + "/" + string(order.Verb), body: order}, &a)
 	a.run = m.run
 	return a, err
 }
 
 // FlushCache has the agent forget every cached data key.
 func (c *Client) FlushCache(ctx context.Context) error {
-	_, err := c.ask(ctx, request{http.MethodPost, "/v1/cache/flush", moment{}, 0}, new(Done))
+	_, err := c.ask(ctx, request{method: http.MethodPost, path: "/v1/cache/flush"}, new(Done))
 	return err
 }
 
 // Reload has the agent read its configuration anew.
 func (c *Client) Reload(ctx context.Context) error {
-	_, err := c.ask(ctx, request{http.MethodPost, "/v1/reload", moment{}, 0}, new(Done))
+	_, err := c.ask(ctx, request{method: http.MethodPost, path: "/v1/reload"}, new(Done))
 	return err
 }
 
 func (c *Client) status(ctx context.Context, after moment) (s volume.Snapshot, m moment, err error) {
-	m, err = c.ask(ctx, request{http.MethodGet, "/v1/volumes", after, MaxWait}, &s)
+	m, err = c.ask(ctx, request{method: http.MethodGet, path: "/v1/volumes", after: after, wait: MaxWait}, &s)
 	return s, m, err
 }
 
@@ -130,7 +131,7 @@ func (c *Client) volume(ctx context.Context, name string, after moment, wait tim
 	if err := checkName(name); err != nil {
 		return s, m, err
 	}
-	m, err = c.ask(ctx, request{http.MethodGet, volumePath(name), after, wait}, &s)
+	m, err = c.ask(ctx, request{method: http.MethodGet, path: volumePath(name), after: after, wait: wait}, &s)
 	return s, m, err
 }
 
@@ -149,6 +150,7 @@ func volumePath(name string) string { return "/v1/volumes/" + url.PathEscape(nam
 // newer, or after wait.
 type request struct {
 	method, path string
+	body         any // its arguments, nil for none
 	after        moment
 	wait         time.Duration
 }
@@ -169,14 +171,33 @@ func (r request) url() string {
 	return u
 }
 
+func (r request) make(ctx context.Context) (*http.Request, error) {
+	var arguments []byte
+	var err error
+	if r.body != nil {
+		arguments, err = json.Marshal(r.body)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("encode request: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, r.url(), bytes.NewReader(arguments))
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	if len(arguments) > 0 {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	return req, nil
+}
+
 // ask makes one request and decodes its answer. Unknown fields are accepted: a
 // newer agent may say more.
 func (c *Client) ask(ctx context.Context, r request, into any) (moment, error) {
 	bounded, cancel := context.WithTimeout(ctx, r.limit())
 	defer cancel()
-	req, err := http.NewRequestWithContext(bounded, r.method, r.url(), http.NoBody)
+	req, err := r.make(bounded)
 	if err != nil {
-		return moment{}, fmt.Errorf("make request: %w", err)
+		return moment{}, err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

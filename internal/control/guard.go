@@ -111,8 +111,10 @@ func (s *Server) runRoute(rt route, who caller, r *http.Request) (answer, error)
 	if err := checkQuery(r, rt.query); err != nil {
 		return answer{}, err
 	}
-	if err := acceptEmpty(r); err != nil {
-		return answer{}, err
+	if !rt.takes {
+		if err := decodeBody(r, &struct{}{}); err != nil {
+			return answer{}, err
+		}
 	}
 	return rt.handle(s, r)
 }

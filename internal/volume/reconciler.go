@@ -29,6 +29,12 @@ const (
 	VerbAcceptHeader Verb = "accept-header"
 )
 
+// Order is what an operator asks of a volume: a verb, and what that verb needs to
+// know, as it came over the socket. Nothing of it is validated.
+type Order struct {
+	Verb Verb `json:"-"`
+}
+
 // Reconciler runs one worker a volume. Its methods may be called from anywhere.
 type Reconciler struct {
 	ports Ports
@@ -208,12 +214,12 @@ func (r *Reconciler) worker(name string) (*running, bool) {
 
 // Do records a wish, durably, and returns its number; see Status.Answered. The
 // errors are ErrNoSuchVolume, *ConflictError and *fault.Error.
-func (r *Reconciler) Do(name string, verb Verb) (seq uint64, err error) {
+func (r *Reconciler) Do(name string, o Order) (seq uint64, err error) {
 	w, ok := r.worker(name)
 	if !ok {
 		return 0, fmt.Errorf("%w: %q", ErrNoSuchVolume, name)
 	}
-	seq, err = w.do(verb)
+	seq, err = w.do(o.Verb)
 	if err == nil {
 		w.ring()
 		r.tell()

@@ -165,5 +165,5 @@ func (c *cli) printExplanation(e explanation) {
 	if e.KeySince != nil {
 		fmt.Fprintf(c.stdout, " for %s", c.ago(e.KeySince))
 	}
-	fmt.Fprintf(c.stdout, "\n  %s\n", e.KeyARN)
+	fmt.Fprintf(c.stdout, "\n  %s\n", shown(e.KeyARN))
 }

@@ -106,8 +106,12 @@ func reportUsage(w io.Writer, cmd *cobra.Command, e *usageError) {
 
 // printField keeps what has several lines together.
 func printField(w io.Writer, name, text string) {
-	if text = strings.TrimSpace(text); text != "" {
-		fmt.Fprintf(w, "  %s: %s\n", name, strings.ReplaceAll(text, "\n", "\n    "))
+	var lines []string
+	for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
+		lines = append(lines, shown(line))
+	}
+	if text != "" {
+		fmt.Fprintf(w, "  %s: %s\n", name, strings.Join(lines, "\n    "))
 	}
 }
 

@@ -99,7 +99,7 @@ func (c *cli) wish(ctx context.Context, name string, verb volume.Verb, w waiting
 	}
 	if !w.on {
 		return c.print(accepted, func() {
-			fmt.Fprintf(c.stdout, "%s: %s is recorded; follow it with: volseal status %s\n", name, verb, name)
+			fmt.Fprintf(c.stdout, "%s: %s is recorded; follow it with:\nvolseal status %s\n", name, verb, name)
 		})
 	}
 	status, outcome, err := client.Await(ctx, accepted, w.limit, c.progress())
@@ -121,7 +121,7 @@ func (c *cli) printOutcome(s volume.Status, o control.Outcome) {
 	}
 	fmt.Fprintf(c.stdout, "%s is %s.\n", s.Name, s.Phase)
 	if s.Phase == volume.Mounted && s.Class != "" {
-		fmt.Fprintf(c.stdout, "It works on, but would not come back after a reboot (%s): see volseal explain %s\n", s.Class, s.Name)
+		fmt.Fprintf(c.stdout, "It works on, but would not come back after a reboot (%s):\nvolseal explain %s\n", s.Class, s.Name)
 	}
 }
 
@@ -140,7 +140,7 @@ func (c *cli) progress() func(volume.Status) {
 			line += " (" + string(s.Class) + ")"
 		}
 		if line != last {
-			fmt.Fprintln(c.stderr, line)
+			fmt.Fprintln(c.stderr, shown(line))
 			last = line
 		}
 	}

@@ -35,12 +35,11 @@ type Client struct {
 
 // NewClient makes a client for the socket at this path. It does not connect yet.
 func NewClient(socket string) *Client {
-	dialer := net.Dialer{Timeout: 5 * time.Second}
 	return &Client{
 		socket: socket,
 		http: &http.Client{Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return dialer.DialContext(ctx, "unix", socket)
+				return dial(ctx, socket)
 			},
 			DisableCompression: true,
 			MaxIdleConns:       1,

@@ -124,6 +124,9 @@ func TestScripts(t *testing.T) {
 	if out, err := run(t, shellcheck, scripts...); err != nil {
 		t.Errorf("shellcheck: %v\n%s", err, out)
 	}
+	if out, err := run(t, "bash", "-n", "completions/volseal.bash"); err != nil {
+		t.Errorf("completion for bash: %v\n%s", err, out)
+	}
 }
 
 // TestPolicies protects against a policy that IAM would not take, or that asks

@@ -173,6 +173,7 @@ func (c *cli) printVolume(s volume.Snapshot) {
 		}
 		fmt.Fprintf(c.stdout, "%-11s %s\n", f[0], value)
 	}
+	c.printLayers(v)
 	if v.Class != fault.None {
 		fmt.Fprintln(c.stdout)
 		c.printProblem(v)

@@ -107,6 +107,9 @@ func serveScenario(ts *testscript.TestScript, neg bool, args []string) {
 		if v.Who == nil { // as no agent leaves it
 			s.Volumes[i].Who = []fault.Owner{}
 		}
+		if v.Layers == nil { // nor this
+			s.Volumes[i].Layers = []volume.Layer{}
+		}
 	}
 	a := &controltest.Agent{OnDo: s.do}
 	if s.Reload != nil {

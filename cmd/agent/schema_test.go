@@ -66,11 +66,12 @@ func words() map[reflect.Type][]string {
 	wishes := []volume.Wish{volume.WishMounted, volume.WishSealed, volume.WishDetached}
 	owners := []fault.Owner{fault.Customer, fault.Platform, fault.AWS}
 	return map[reflect.Type][]string{
-		reflect.TypeFor[volume.Phase]():    plainTexts(volume.Phases()),
-		reflect.TypeFor[volume.KeyState](): plainTexts(volume.KeyStates()),
-		reflect.TypeFor[volume.Wish]():     plainTexts(wishes),
-		reflect.TypeFor[fault.Class]():     append([]string{""}, plainTexts(fault.Classes())...),
-		reflect.TypeFor[fault.Owner]():     plainTexts(owners),
+		reflect.TypeFor[volume.Phase]():     plainTexts(volume.Phases()),
+		reflect.TypeFor[volume.KeyState]():  plainTexts(volume.KeyStates()),
+		reflect.TypeFor[volume.LayerKind](): plainTexts(volume.Layers()),
+		reflect.TypeFor[volume.Wish]():      plainTexts(wishes),
+		reflect.TypeFor[fault.Class]():      append([]string{""}, plainTexts(fault.Classes())...),
+		reflect.TypeFor[fault.Owner]():      plainTexts(owners),
 	}
 }
 
@@ -165,6 +166,8 @@ func schemaOf(t *testing.T, of reflect.Type, top bool) schema {
 		return schema{Type: "boolean"}
 	case reflect.Int, reflect.Int64, reflect.Uint64:
 		return schema{Type: "integer", Minimum: new(int)}
+	case reflect.Pointer: // left out where there is nothing to say
+		return schemaOf(t, of.Elem(), false)
 	case reflect.Slice:
 		items := schemaOf(t, of.Elem(), false)
 		return schema{Type: "array", Items: &items}

@@ -173,6 +173,9 @@ func (c *cli) printVolume(s volume.Snapshot) {
 		}
 		fmt.Fprintf(c.stdout, "%-11s %s\n", f[0], value)
 	}
+	if v.Notice != "" {
+		fmt.Fprint(c.stdout, "\n"+wrap("notice: ", v.Notice))
+	}
 	if v.Class != fault.None {
 		fmt.Fprintln(c.stdout)
 		c.printProblem(v)

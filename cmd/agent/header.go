@@ -101,7 +101,7 @@ func (c *cli) headerRestoreCommand() *cobra.Command {
 		Long: `Put a header back onto the volume, by default from the newest backup of the
 generation that this host knows. The image passes every check with a live proof
 first, and what is on the disk is kept beside the backups. Then it is written,
-read back and tried, and the volume opens as usual. A mounted volume is not
+read back and tried, and a volume that is to be mounted opens. A mounted one is not
 disturbed: the kernel does not read the header again. If it is interrupted, say
 it again.
 
@@ -153,7 +153,7 @@ func (c *cli) printRestored(d volume.HeaderRestored) {
 	} else {
 		fmt.Fprintf(c.stdout, "%s: the header on the disk is sound, and equal to\n  %s\n", d.Volume, d.Path)
 	}
-	next := "The volume opens as usual; follow it with: volseal status " + d.Volume
+	next := "If the volume is to be mounted, it opens by itself now; see volseal status " + d.Volume
 	if d.Quarantine != "" {
 		next = "It stays quarantined for another cause (" + d.Quarantine + "): see volseal explain " + d.Volume
 	}

@@ -64,4 +64,3 @@ func (p *Proof) share() *held {
 	}
 	return p.key.share()
 }
-

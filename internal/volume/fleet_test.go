@@ -92,6 +92,7 @@ func (f *fleet) Try(ctx context.Context, h *Header, slot int, p *envelope.Secret
 func (f *fleet) Save(ctx context.Context, d Device, path string) error {
 	return f.byDevice(d).Save(ctx, d, path)
 }
+
 func (f *fleet) Judge(d Device, path string) (*Header, error) { return f.byDevice(d).Judge(d, path) }
 
 func (f *fleet) Print(path string) (Fingerprint, error) {

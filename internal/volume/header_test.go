@@ -108,8 +108,10 @@ func TestVerifyHeader(t *testing.T) {
 		skipped []string
 	}{
 		"sound": {harm: func(*testing.T, *world, string) {}},
-		"torn": {func(_ *testing.T, w *world, _ string) { w.torn = true }, "primary", fault.Integrity,
-			[]string{"copies", "token", "proof", "mac", "keyslot", "claim", "backup", "mapping"}},
+		"torn": {
+			func(_ *testing.T, w *world, _ string) { w.torn = true }, "primary", fault.Integrity,
+			[]string{"copies", "token", "proof", "mac", "keyslot", "claim", "backup", "mapping"},
+		},
 		"keyslot damaged": {func(_ *testing.T, w *world, _ string) { w.slotBroken = true }, "keyslot", fault.Integrity, nil},
 		"revoked": {func(_ *testing.T, w *world, _ string) {
 			w.kms.answer(&fault.Error{Class: fault.Revoked, Cause: "disabled"})
@@ -265,18 +267,26 @@ func TestRestoreRefuses(t *testing.T) {
 		reason string
 		after  HeaderOrder // is accepted; From ".": nothing is
 	}{
-		"older": {claim: func(c *Claim) { c.Generation = 2 }, order: HeaderOrder{Generation: 1}, reason: "token-generation",
-			after: HeaderOrder{Generation: 1, AcceptOlder: true}},
+		"older": {
+			claim: func(c *Claim) { c.Generation = 2 }, order: HeaderOrder{Generation: 1}, reason: "token-generation",
+			after: HeaderOrder{Generation: 1, AcceptOlder: true},
+		},
 		"older, no such backup": {claim: func(c *Claim) { c.Generation = 2 }, reason: "backup-missing", after: HeaderOrder{Generation: 1, AcceptOlder: true}},
 		"foreign":               {claim: func(c *Claim) { c.LUKSUUID = "other" }, reason: "uuid", after: HeaderOrder{AcceptForeign: true}},
-		"foreign, with the word for older": {claim: func(c *Claim) { c.LUKSUUID = "other" }, order: HeaderOrder{AcceptOlder: true}, reason: "uuid",
-			after: HeaderOrder{AcceptForeign: true}},
-		"older, with the word for foreign": {claim: func(c *Claim) { c.Generation = 2 }, order: HeaderOrder{Generation: 1, AcceptForeign: true}, reason: "token-generation",
-			after: HeaderOrder{Generation: 1, AcceptOlder: true}},
-		"no claim": {claim: func(c *Claim) { *c = Claim{Version: 1, Name: "orders", Wish: WishSealed} }, reason: "uuid", after: HeaderOrder{AcceptForeign: true}},
+		"foreign, with the word for older": {
+			claim: func(c *Claim) { c.LUKSUUID = "other" }, order: HeaderOrder{AcceptOlder: true}, reason: "uuid",
+			after: HeaderOrder{AcceptForeign: true},
+		},
+		"older, with the word for foreign": {
+			claim: func(c *Claim) { c.Generation = 2 }, order: HeaderOrder{Generation: 1, AcceptForeign: true}, reason: "token-generation",
+			after: HeaderOrder{Generation: 1, AcceptOlder: true},
+		},
+		"no claim":        {claim: func(c *Claim) { *c = Claim{Version: 1, Name: "orders", Wish: WishSealed} }, reason: "uuid", after: HeaderOrder{AcceptForeign: true}},
 		"unfinished init": {claim: func(c *Claim) { c.Stage = StageFilesystem }, reason: "conflict", after: HeaderOrder{From: "."}},
-		"revoked": {world: func(w *world) { w.kms.err = &fault.Error{Class: fault.Revoked, Reason: "gone", Cause: "disabled"} }, reason: "gone",
-			order: HeaderOrder{AcceptOlder: true, AcceptForeign: true}, after: HeaderOrder{From: "."}},
+		"revoked": {
+			world: func(w *world) { w.kms.err = &fault.Error{Class: fault.Revoked, Reason: "gone", Cause: "disabled"} }, reason: "gone",
+			order: HeaderOrder{AcceptOlder: true, AcceptForeign: true}, after: HeaderOrder{From: "."},
+		},
 		"edited": {world: func(w *world) {
 			for key := range w.images {
 				img := *w.images[key]

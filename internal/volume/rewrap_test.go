@@ -107,7 +107,9 @@ func TestRewrap(t *testing.T) {
 			t.Errorf("the pin stays: %+v", c)
 		}
 		h.r.Apply([]Spec{testSpec(t)}, time.Minute) // back to the old one: that is a mistake now
-		h.await("told", func(s Status) bool { return s.Reason == "token-key" && s.Class == fault.Misconfigured && s.Phase == Mounted })
+		h.await("told", func(s Status) bool {
+			return s.Reason == "token-key" && s.Class == fault.Misconfigured && s.Phase == Mounted
+		})
 		h.stop()
 	})
 }
@@ -281,10 +283,16 @@ func TestRewrapAbortedHalfway(t *testing.T) {
 // without the intent, or with nothing sound on the device, it is quarantined.
 func TestTornHeaderIsNotGuessedAt(t *testing.T) {
 	for name, harm := range map[string]func(t *testing.T, w *world, dir string){
-		"no intent":      func(t *testing.T, w *world, dir string) { w.torn = true },
-		"no image":       func(t *testing.T, w *world, dir string) { w.torn = true; intend(t, dir, rewrapTo(newARN)) },
-		"nothing sound":  func(t *testing.T, w *world, dir string) { w.header, w.torn = []byte("x"), true; intend(t, dir, rewrapTo(newARN)) },
-		"another volume": func(t *testing.T, w *world, dir string) { w.torn = true; intend(t, dir, func(c *Claim) { c.Rewrap.To, c.LUKSUUID = newARN, "other" }) },
+		"no intent": func(t *testing.T, w *world, dir string) { w.torn = true },
+		"no image":  func(t *testing.T, w *world, dir string) { w.torn = true; intend(t, dir, rewrapTo(newARN)) },
+		"nothing sound": func(t *testing.T, w *world, dir string) {
+			w.header, w.torn = []byte("x"), true
+			intend(t, dir, rewrapTo(newARN))
+		},
+		"another volume": func(t *testing.T, w *world, dir string) {
+			w.torn = true
+			intend(t, dir, func(c *Claim) { c.Rewrap.To, c.LUKSUUID = newARN, "other" })
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

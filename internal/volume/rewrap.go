@@ -246,6 +246,7 @@ func (w *worker) movePin(ctx context.Context, o observed, r *rewrapping) error {
 		c.Generation, c.Binding = r.other.Token.Generation, as.spec.Binding()
 	})
 	if err == nil {
+		w.canary.token = nil // what was accepted before was for the old CMK
 		w.log.Warn("volume moved to another CMK", "from", o.spec.KeyARN, "to", as.spec.KeyARN)
 		w.moved()
 	}

@@ -576,7 +576,7 @@ func formatted(t *testing.T, dir string) *world {
 	h.do(VerbInit)
 	h.await("mounted after init", func(s Status) bool { return s.Phase == Mounted })
 	h.stop()
-	w.set(func() { w.mounted, w.mapped, w.attached, w.calls = false, false, false, nil })
+	w.set(func() { w.mounted, w.mapped, w.attached, w.calls, w.tries = false, false, false, nil, 0 })
 	return w
 }
 

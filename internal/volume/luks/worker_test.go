@@ -42,6 +42,7 @@ func (f *onFile) locked(do func()) {
 func (f *onFile) Volume(context.Context, string) (volume.CloudVolume, error) {
 	return volume.CloudVolume{State: "in-use", Encrypted: true, Attachment: "attached"}, nil
 }
+
 func (f *onFile) Attach(context.Context, string) error                 { return nil }
 func (f *onFile) Detach(context.Context, string) error                 { return nil }
 func (f *onFile) Find(context.Context, string) (volume.Device, error)  { return f.dev, nil }
@@ -51,10 +52,12 @@ func (f *onFile) Publish(context.Context, string, string) error {
 	f.locked(func() { f.pending, f.open = false, true })
 	return nil
 }
+
 func (f *onFile) Close(context.Context, string) error {
 	f.locked(func() { f.pending, f.open = false, false })
 	return nil
 }
+
 func (f *onFile) Step(string, volume.Step, fault.Class, time.Duration) {}
 func (f *onFile) DecryptFailed(string, fault.Class)                    {}
 func (f *onFile) MountRefused(string, fault.Class)                     {}
@@ -103,11 +106,13 @@ func (m onFileMounts) Find(context.Context, volume.Mapping, string) (fact volume
 	m.f.locked(func() { fact.Mounted = m.f.mounted })
 	return fact, nil
 }
+
 func (m onFileMounts) Stopping(context.Context) (bool, error) { return false, nil }
 func (m onFileMounts) Start(context.Context, string) error {
 	m.f.locked(func() { m.f.mounted = true })
 	return nil
 }
+
 func (m onFileMounts) Stop(context.Context, string) error {
 	m.f.locked(func() { m.f.mounted = false })
 	return nil

@@ -119,7 +119,7 @@ func labelsOf(exposition, name string) (labels []string) {
 func TestJSONIsDocumented(t *testing.T) {
 	sections := sectionsOf(read(t, "cli.md"))
 	for anchor, fields := range map[string][]string{
-		"volume": jsonNames(volume.Status{}), "key": jsonNames(volume.KeyStatus{}), "layer": jsonNames(volume.Layer{}),
+		"volume": jsonNames(volume.Status{}), "key": jsonNames(volume.KeyStatus{}), "layer": jsonNames(volume.Layer{}), "rotation": jsonNames(volume.Rotation{}),
 	} {
 		if rows := firstCells(sections[anchor]); !slices.Equal(rows, fields) {
 			t.Errorf("cli.md#%s: %v, want %v", anchor, rows, fields)

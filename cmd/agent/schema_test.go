@@ -41,7 +41,7 @@ func printedKinds() []printed {
 		{"status", "status, and a line of status --watch; GET /v1/volumes", volume.Snapshot{}},
 		{"volume", "one volume, at the end of --wait; GET /v1/volumes/NAME", volume.Status{}},
 		{"key", "one CMK", volume.KeyStatus{}},
-		{"accepted", "a wish that is recorded: init, unlock, lock, reattach, release without --wait", control.Accepted{}},
+		{"accepted", "a wish that is recorded: init, unlock, lock, reattach, release, rotate without --wait", control.Accepted{}},
 		{"done", "what is finished when it is answered: cache flush, reload", control.Done{}},
 		{"explain", "explain NAME", explanation{}},
 		{"header-verify", "header verify NAME", volume.HeaderReport{}},
@@ -56,7 +56,7 @@ func printedKinds() []printed {
 // kindsOf are the kinds that a verb may print. Any other verb prints its own.
 func kindsOf(verb string) []string {
 	switch verb {
-	case "init", "unlock", "lock", "reattach", "release":
+	case "init", "unlock", "lock", "reattach", "release", "rotate":
 		return []string{"accepted", "volume"}
 	case "reload", "cache flush":
 		return []string{"done"}
@@ -71,11 +71,14 @@ func words() map[reflect.Type][]string {
 	return map[reflect.Type][]string{
 		reflect.TypeFor[volume.CheckState](): {string(volume.CheckOK), string(volume.CheckFailed), string(volume.CheckSkipped)},
 		reflect.TypeFor[volume.Phase]():      plainTexts(volume.Phases()),
-		reflect.TypeFor[volume.KeyState]():   plainTexts(volume.KeyStates()),
-		reflect.TypeFor[volume.LayerKind]():  plainTexts(volume.Layers()),
-		reflect.TypeFor[volume.Wish]():       plainTexts(wishes),
-		reflect.TypeFor[fault.Class]():       append([]string{""}, plainTexts(fault.Classes())...),
-		reflect.TypeFor[fault.Owner]():       plainTexts(owners),
+		reflect.TypeFor[volume.RotationStage](): {
+			string(volume.RotationAdding), string(volume.RotationAborting), string(volume.RotationRemoving),
+		},
+		reflect.TypeFor[volume.KeyState]():  plainTexts(volume.KeyStates()),
+		reflect.TypeFor[volume.LayerKind](): plainTexts(volume.Layers()),
+		reflect.TypeFor[volume.Wish]():      plainTexts(wishes),
+		reflect.TypeFor[fault.Class]():      append([]string{""}, plainTexts(fault.Classes())...),
+		reflect.TypeFor[fault.Owner]():      plainTexts(owners),
 	}
 }
 
@@ -195,6 +198,9 @@ func structSchema(t *testing.T, of reflect.Type) schema {
 		}
 		p := property{name, schemaOf(t, f.Type, false)}
 		p.Description = described[f.Name]
+		if f.Type.Kind() == reflect.Pointer && options == "" && p.Type == "object" {
+			p.Type = []string{"object", "null"}
+		}
 		if row := tableRow(t, of, name); row != "" {
 			p.Description = row
 		}

@@ -67,9 +67,13 @@ func (c *cli) wishCommandOf(verb *volume.Verb, short, long string) *cobra.Comman
 			return c.wish(cmd.Context(), args[0], *verb, w)
 		},
 	}
-	cmd.Flags().Var(&w, waitFlag, "wait until it has come true, or cannot; no longer than `DURATION`, if given")
-	cmd.Flags().Lookup(waitFlag).NoOptDefVal = waitForever
+	addWait(cmd, &w)
 	return cmd
+}
+
+func addWait(cmd *cobra.Command, w *waiting) {
+	cmd.Flags().Var(w, waitFlag, "wait until it has come true, or cannot; no longer than `DURATION`, if given")
+	cmd.Flags().Lookup(waitFlag).NoOptDefVal = waitForever
 }
 
 // otherWords are what people type who know other tools.
@@ -139,6 +143,9 @@ func (c *cli) progress() func(volume.Status) {
 		if s.Class != "" {
 			line += " (" + string(s.Class) + ")"
 		}
+		if s.Rotation != nil {
+			line += ", rotation: " + rotationLine(*s.Rotation)
+		}
 		if line != last {
 			fmt.Fprintln(c.stderr, shown(line))
 			last = line
@@ -159,6 +166,8 @@ func verbTitle(v volume.Verb) string {
 		return volume.StepAttach.Title()
 	case volume.VerbRelease:
 		return volume.StepDetach.Title()
+	case volume.VerbRotate:
+		return rotateKeys
 	default:
 		return string(v)
 	}

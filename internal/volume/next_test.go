@@ -8,18 +8,18 @@ import (
 )
 
 // everyFacts calls visit with every combination of facts that observe can make:
-// about eighteen million.
+// about twenty-seven million.
 func everyFacts(visit func(Facts)) {
 	bools := []bool{false, true}
 	for _, wish := range []Wish{WishMounted, WishSealed, WishDetached} {
 		for _, stage := range []Stage{StageNone, StageHeader, StageFilesystem, StageReady} {
 			for cloud := CloudUnasked; cloud <= CloudUnusable; cloud++ {
 				for header := HeaderUnread; header <= HeaderForeign; header++ {
-					for bits := range 1 << 10 {
+					for bits := range 3 << 9 {
 						b := func(i int) bool { return bools[bits>>i&1] }
 						f := Facts{
 							Wish: wish, Stage: stage, Cloud: cloud, Header: header,
-							Rebuild: b(0), InitWanted: b(1), MayAttach: b(2), Quarantined: b(3), Device: b(4), Pending: b(5), Proved: b(6), Held: b(7), Opened: b(8), Rewrap: b(9),
+							Rebuild: b(0), InitWanted: b(1), MayAttach: b(2), Quarantined: b(3), Device: b(4), Pending: b(5), Proved: b(6), Held: b(7), Opened: b(8), Rewrap: RewrapState(bits >> 9),
 						}
 						everyMapping(f, visit)
 					}
@@ -67,11 +67,15 @@ func TestNextKeepsItsPromises(t *testing.T) {
 		{"open needs our header on our attached device, and nothing open or mounted", func(f Facts, s Step) bool {
 			return s != StepOpen || f.Device && f.Header == HeaderLUKS2 && f.Cloud == CloudAttached && !f.open() && f.Mount == MountNone
 		}},
-		{"a re-wrap needs our header on our attached device, the claim's word, and no init under way", func(f Facts, s Step) bool {
-			return s != StepRewrap || f.Rewrap && f.Stage != StageFilesystem && f.Header == HeaderLUKS2 && f.Cloud == CloudAttached && !f.InitWanted
+		{"a re-wrap needs the claim's word, and a sound mounted volume that no policy locks", func(f Facts, s Step) bool {
+			return s != StepRewrap || f.Rewrap != RewrapNone && f.phase() == Mounted && f.Mapping == MapSound && f.Due == DueNothing || f.phase() == Sealed
 		}},
-		{"no volume opens before its re-wrap is done", func(f Facts, s Step) bool {
-			return s != StepOpen || !f.Rewrap || f.Stage == StageFilesystem
+		{"or, where it comes first, our header on our attached device, and no init under way", func(f Facts, s Step) bool {
+			return s != StepRewrap || f.phase() == Mounted ||
+				f.Rewrap == RewrapFirst && f.Stage != StageFilesystem && f.Header == HeaderLUKS2 && f.Cloud == CloudAttached && !f.InitWanted
+		}},
+		{"no volume opens before a re-wrap that comes first, and no other stands in the way", func(f Facts, s Step) bool {
+			return s != StepOpen || f.Rewrap != RewrapFirst || f.Stage == StageFilesystem
 		}},
 		{"format needs the word init, a blank header area and no claim", func(f Facts, s Step) bool {
 			return s != StepFormat || f.InitWanted && f.Header == HeaderBlank && f.Stage == StageNone && f.Device && f.Cloud == CloudAttached
@@ -82,8 +86,9 @@ func TestNextKeepsItsPromises(t *testing.T) {
 		{"mount needs a sound mapping of ours and a valid proof", func(f Facts, s Step) bool {
 			return s != StepMount || f.Mapping == MapSound && f.Opened && f.Proved && f.Device && f.Mount == MountNone
 		}},
-		{"a sound mounted volume is left alone while it should be mounted and no policy says otherwise", func(f Facts, s Step) bool {
-			return f.Wish != WishMounted || f.phase() != Mounted || f.Due != DueNothing || s == StepNone
+		{"a sound mounted volume is left alone, but for a re-wrap, while it should be mounted and no policy says otherwise", func(f Facts, s Step) bool {
+			return f.Wish != WishMounted || f.phase() != Mounted || f.Due != DueNothing ||
+				s == StepNone && f.Rewrap == RewrapNone || s == StepRewrap && f.Rewrap != RewrapNone
 		}},
 		{"an unmounted mapping without a proof is closed, or proved anew by who opened it, unless somebody else mounted it", func(f Facts, s Step) bool {
 			return f.Wish != WishMounted || f.phase() != Unlocked || f.Proved && f.Opened || f.Mount == MountElsewhere ||
@@ -105,7 +110,7 @@ func TestNextKeepsItsPromises(t *testing.T) {
 		}},
 		{"a policy does what it is called, and no more", func(f Facts, s Step) bool {
 			return f.Wish != WishMounted || f.phase() != Mounted ||
-				s == demanded[f.Due]
+				s == demanded[f.Due] || f.Due == DueNothing && s == StepRewrap
 		}},
 		{"a key is given back only to our own frozen mapping, with its device here and by the operator's wish", func(f Facts, s Step) bool {
 			return s != StepResume || f.Mapping == MapFrozen && f.Mount == MountHere && f.Device && f.Wish == WishMounted && f.phase() != Quarantined && !f.Stopping
@@ -221,7 +226,7 @@ func (f Facts) after(s Step) Facts {
 	case StepFormat, StepWriteHeader:
 		f.Stage, f.Header, f.InitWanted = StageFilesystem, HeaderLUKS2, false
 	case StepRewrap:
-		f.Rewrap = false
+		f.Rewrap = RewrapNone
 	case StepOpen:
 		f.Stage, f.Mapping, f.Opened, f.Proved = StageReady, MapSound, true, false // a slow host
 	case StepRenew:

@@ -77,8 +77,18 @@ func (w *worker) renew(ctx context.Context, o observed) error {
 	return nil
 }
 
-func (w *worker) freeze(ctx context.Context, o observed) (*Header, error) {
+// frozen is the header as it is on the device. One that a re-wrap's write was cut
+// short in is completed first.
+func (w *worker) frozen(ctx context.Context, o observed) (*Header, error) {
 	h, err := w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
+	if fault.ClassOf(err) == fault.Integrity && o.claim.Rewrap.wanted() && w.completeHeader(ctx, o) == nil {
+		return w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
+	}
+	return h, err
+}
+
+func (w *worker) freeze(ctx context.Context, o observed) (*Header, error) {
+	h, err := w.frozen(ctx, o)
 	if err != nil {
 		return nil, w.rejected(o, err)
 	}

@@ -29,6 +29,8 @@ const (
 	// VerbAcceptHeader is reattach by one who put an older header back and knows
 	// what that brings back: keys that a rotation had replaced.
 	VerbAcceptHeader Verb = "accept-header"
+
+	VerbRotate Verb = "rotate" // other keys under what is mounted; no wish for the volume: see Rotate
 )
 
 // Order is what an operator asks of a volume: a verb, and what that verb needs to

@@ -5,6 +5,7 @@ package volume
 import (
 	"context"
 	"os"
+	"time"
 
 	"github.com/volseal/volseal/internal/envelope"
 	"github.com/volseal/volseal/internal/fault"
@@ -30,8 +31,9 @@ import (
 // device, by a live Decrypt; and the pin moves before it goes, so that at no moment a
 // volume needs a CMK that nobody remembers.
 //
-// Nothing here asks whether the volume is open: dm-crypt does not look at the
-// header again.
+// It is done while the volume is mounted: dm-crypt does not look at the header
+// again. Only a volume that must not be opened before, see Rewrap.First, is
+// re-wrapped while it is sealed.
 
 // rewrap does what is left of a re-wrap, or of taking one back.
 func (w *worker) rewrap(ctx context.Context, o observed) error {
@@ -67,21 +69,14 @@ type rewrapping struct {
 
 func (r *rewrapping) release() { r.proof.Release() }
 
-// readRewrap judges the header on the device as an opening does. One that a write
-// of ours was cut short in is completed first.
+// readRewrap judges the header on the device as an opening does.
 func (w *worker) readRewrap(ctx context.Context, o observed) (*rewrapping, error) {
-	h, err := w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
-	if fault.ClassOf(err) == fault.Integrity && w.completeHeader(ctx, o) == nil {
-		h, err = w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
-	}
+	h, err := w.freeze(ctx, o)
 	if err != nil {
-		return nil, w.rejected(o, err)
+		return nil, err
 	}
 	defer w.ports.Crypt.Discard(h)
-	if err := o.expects(h); err != nil {
-		return nil, w.rejected(o, err)
-	}
-	r := &rewrapping{header: h, moved: o.spec.KeyARN == o.claim.Rewrap.To}
+	r := &rewrapping{header: h, moved: o.rotated()}
 	if r.opens, err = w.choose(o, h); err != nil {
 		return nil, w.rejected(o, err)
 	}
@@ -100,7 +95,7 @@ func (w *worker) readRewrap(ctx context.Context, o observed) (*rewrapping, error
 // otherToken is the token of the other CMK of a re-wrap: before the pin moved, the
 // one for the new CMK; afterwards, whatever else stands beside the one that opens.
 func otherToken(h *Header, opens Candidate, o observed) *Candidate {
-	moved := o.spec.KeyARN == o.claim.Rewrap.To
+	moved := o.rotated()
 	for i := range h.Candidates {
 		c := &h.Candidates[i]
 		switch {
@@ -238,14 +233,19 @@ func (w *worker) movePin(ctx context.Context, o observed, r *rewrapping) error {
 	if _, err := w.backUp(ctx, as); err != nil { // reads the device, and tries what it read
 		return err
 	}
+	accepted := false
 	err = w.update(func(c *Claim) {
+		if c.Rewrap != o.claim.Rewrap {
+			return // an operator has spoken since the pass began: the next one heeds it
+		}
+		accepted = true
 		if c.Pin.From == "" { // else it was moved before, and the configuration still says where it began
 			c.Pin.From = o.spec.KeyARN
 		}
-		c.Pin.To = c.Rewrap.To
+		c.Pin.To, c.Rewrap.Moved = c.Rewrap.To, true
 		c.Generation, c.Binding = r.other.Token.Generation, as.spec.Binding()
 	})
-	if err == nil {
+	if err == nil && accepted {
 		w.canary.token = nil // what was accepted before was for the old CMK
 		w.log.Warn("volume moved to another CMK", "from", o.spec.KeyARN, "to", as.spec.KeyARN)
 		w.moved()
@@ -258,9 +258,15 @@ func (w *worker) endRewrap(ctx context.Context, o observed) error {
 	if _, err := w.backUp(ctx, o); err != nil {
 		return err
 	}
-	if err := w.update(func(c *Claim) { c.Rewrap = Rewrap{} }); err != nil {
+	err := w.update(func(c *Claim) {
+		if c.Rewrap == o.claim.Rewrap { // else an operator has spoken meanwhile
+			c.Rewrap = Rewrap{}
+		}
+	})
+	if err != nil {
 		return err
 	}
+	w.canary.due = time.Time{}                                  // the next boot would find another header than the last exam did
 	os.Remove(w.ports.Claims.Image(o.spec.Name, intendedImage)) // the backup is equal
 	w.moved()
 	return nil

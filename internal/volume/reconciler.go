@@ -13,28 +13,6 @@ import (
 	"time"
 )
 
-// Verb is what an operator may ask of a volume.
-type Verb string
-
-// The verbs.
-const (
-	VerbInit     Verb = "init"     // format a blank volume, once, then mount it
-	VerbUnlock   Verb = "unlock"   // to Mounted
-	VerbLock     Verb = "lock"     // to Sealed, and stay there
-	VerbReattach Verb = "reattach" // from any state to Mounted, by a way that begins anew
-	VerbRelease  Verb = "release"  // to Detached, and stay there
-
-	// VerbAcceptHeader is reattach by one who put an older header back and knows
-	// what that brings back: keys that a rotation had replaced.
-	VerbAcceptHeader Verb = "accept-header"
-)
-
-// Order is what an operator asks of a volume: a verb, and what that verb needs to
-// know, as it came over the socket. Nothing of it is validated.
-type Order struct {
-	Verb Verb `json:"-"`
-}
-
 // Reconciler runs one worker a volume. Its methods may be called from anywhere.
 type Reconciler struct {
 	ports Ports
@@ -213,13 +191,16 @@ func (r *Reconciler) worker(name string) (*running, bool) {
 }
 
 // Do records a wish, durably, and returns its number; see Status.Answered. The
-// errors are ErrNoSuchVolume, *ConflictError and *fault.Error.
+// errors are ErrNoSuchVolume, *OrderError, *ConflictError and *fault.Error.
 func (r *Reconciler) Do(name string, o Order) (seq uint64, err error) {
 	w, ok := r.worker(name)
 	if !ok {
 		return 0, fmt.Errorf("%w: %q", ErrNoSuchVolume, name)
 	}
-	seq, err = w.do(o.Verb)
+	if err := o.Validate(); err != nil {
+		return 0, err
+	}
+	seq, err = w.do(o)
 	if err == nil {
 		w.ring()
 		r.tell()
@@ -263,16 +244,17 @@ func (w *worker) snapshot() Status {
 	return w.status
 }
 
-// do checks that the verb fits and records it: durably, and in one moment with
+// do checks that the order fits and records it: durably, and in one moment with
 // what the next pass is to know of it.
-func (w *worker) do(verb Verb) (seq uint64, err error) {
+func (w *worker) do(o Order) (seq uint64, err error) {
 	w.saving.Lock()
 	defer w.saving.Unlock()
+	verb := o.Verb
 	anew := verb == VerbReattach || verb == VerbAcceptHeader
 	if anew {
 		w.reread()
 	}
-	if err := w.fits(verb); err != nil {
+	if err := w.fits(o); err != nil {
 		return 0, err
 	}
 	change := func(c *Claim) {
@@ -282,6 +264,9 @@ func (w *worker) do(verb Verb) (seq uint64, err error) {
 		}
 		if verb == VerbAcceptHeader {
 			c.Generation = 0
+		}
+		if verb.makes() && c.Making == nil {
+			c.Making = newMaking(o)
 		}
 	}
 	err = w.updateAnd(change, func() {
@@ -321,21 +306,28 @@ func wishOf(verb Verb) Wish {
 }
 
 // fits refuses verbs that cannot come true, before anything is recorded.
-func (w *worker) fits(verb Verb) error {
+func (w *worker) fits(o Order) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	q := w.claim.Quarantine
+	q, verb := w.claim.Quarantine, o.Verb
 	switch {
 	case w.claimErr != nil:
 		return w.claimErr
-	case q != nil && (verb == VerbUnlock || verb == VerbInit):
+	case q != nil && (verb == VerbUnlock || verb == VerbInit || verb.makes()):
 		return integrity(q.Reason, "The volume is quarantined: "+q.Cause, q.Hint) // whatever led to it
+	case verb.makes():
+		return w.fitsOrder(o)
+	case verb == VerbInit && w.claim.making() == MakingRestored:
+		return &ConflictError{
+			Message: "The volume was made from " + w.claim.Making.Snapshot + ".",
+			Hint:    "To open it, run: volseal unlock " + w.spec.Name + ". init never formats what may hold data.",
+		}
 	case verb == VerbInit && w.claim.Stage != StageNone:
 		return &ConflictError{
 			Message: "The volume was initialised before (" + w.claim.LUKSUUID + ").",
 			Hint:    "To open it, run: volseal unlock " + w.spec.Name + ". init never formats what may hold data.",
 		}
-	case verb == VerbRelease && !w.spec.Attach:
+	case verb == VerbRelease && !w.spec.Attach && w.claim.making() != MakingOrdered:
 		return &ConflictError{
 			Message: "attach is false for this volume: it is attached and detached by somebody else.",
 			Hint:    "Run volseal lock " + w.spec.Name + ", then detach it where it was attached.",

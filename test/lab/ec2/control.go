@@ -88,6 +88,18 @@ func (s *Server) CopySnapshot(p aws.Principal, id, key string) (string, error) {
 	return snap.ID, nil
 }
 
+// ShareFrom makes a snapshot that of another account, which shares it with ours.
+func (s *Server) ShareFrom(account, snapshotID string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	snap, err := s.snapshot(snapshotID)
+	if err != nil {
+		return err
+	}
+	snap.Owner = account
+	return s.save()
+}
+
 // Volume describes a volume.
 func (s *Server) Volume(id string) (Volume, error) {
 	v, _, err := s.look(id)

@@ -90,7 +90,8 @@ func (v *volume) clone() *volume {
 type snapshot struct {
 	ID          string            `json:"id"`
 	Volume      string            `json:"volume"`
-	Source      string            `json:"source"` // the snapshot that this is a copy of
+	Source      string            `json:"source"`          // the snapshot that this is a copy of
+	Owner       string            `json:"owner,omitempty"` // the account that shares it; empty: ours
 	State       string            `json:"state"`
 	Message     string            `json:"message"`
 	Started     time.Time         `json:"started"`

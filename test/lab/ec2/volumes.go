@@ -44,10 +44,14 @@ func (s *Server) sealVolume(v *volume) (*sealed, error) {
 	}
 	s.mu.Lock()
 	var from *sealed
+	foreign := false
 	if snap := s.st.Snapshots[v.Snapshot]; snap != nil {
-		from = snap.Sealed
+		from, foreign = snap.Sealed, s.owner(snap) != s.opts.Account
 	}
 	s.mu.Unlock()
+	if foreign && from != nil && from.Key != v.Sealed.Key {
+		return nil, refuse("InvalidParameter", "a snapshot of another account is moved to another key by a copy only")
+	}
 	key, err := s.seal(v.Creator, v.ID, *v.Sealed, from)
 	return &key, err
 }

@@ -74,7 +74,7 @@ Every verb but agent speaks to the running agent over its socket.`,
 	root.AddCommand(extra...)
 	root.AddCommand(
 		c.statusCommand(), c.explainCommand(),
-		c.initCommand(), c.unlockCommand(), c.lockCommand(), c.reattachCommand(), c.releaseCommand(),
+		c.createCommand(), c.restoreCommand(), c.initCommand(), c.unlockCommand(), c.lockCommand(), c.reattachCommand(), c.releaseCommand(),
 		group("cache", "The agent's data-key cache", c.cacheFlushCommand()),
 		group("config", "The configuration files", c.configCheckCommand()),
 		c.reloadCommand(), c.versionCommand(), c.completionCommand(root),

@@ -230,7 +230,7 @@ func deleteHint(ids []string) string {
 		}
 		commands = append(commands, fmt.Sprintf("aws ec2 delete-%s --%s-id %s", what, what, id))
 	}
-	return "volseal deletes nothing. If you do not need it: " + strings.Join(commands, "; ") + "."
+	return "Nothing is deleted by itself. If you do not need it: " + strings.Join(commands, "; ") + "."
 }
 
 // callOffOrder drops an order that an operator released, once it is certain that

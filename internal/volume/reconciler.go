@@ -13,6 +13,34 @@ import (
 	"time"
 )
 
+// Verb is what an operator may ask of a volume.
+type Verb string
+
+// The verbs.
+const (
+	VerbInit     Verb = "init"     // format a blank volume, once, then mount it
+	VerbUnlock   Verb = "unlock"   // to Mounted
+	VerbLock     Verb = "lock"     // to Sealed, and stay there
+	VerbReattach Verb = "reattach" // from any state to Mounted, by a way that begins anew
+	VerbRelease  Verb = "release"  // to Detached, and stay there
+
+	// VerbAcceptHeader is reattach by one who put an older header back and knows
+	// what that brings back: keys that a rotation had replaced.
+	VerbAcceptHeader Verb = "accept-header"
+
+	VerbCreate  Verb = "create"  // have EC2 make a volume, format it, then mount it
+	VerbRestore Verb = "restore" // have EC2 make a volume from a snapshot, then mount it
+)
+
+// Order is what an operator asks of a volume: a verb, and what that verb needs to
+// know, as it came over the socket. Nothing of it is validated but by Validate.
+type Order struct {
+	Verb     Verb   `json:"-"`
+	SizeGiB  int    `json:"size_gib,omitempty"` // create
+	Snapshot string `json:"snapshot,omitempty"` // restore: snap-…
+	KeyARN   string `json:"key_arn,omitempty"`  // restore: the CMK of the EBS layer; "" is the configured one
+}
+
 // Reconciler runs one worker a volume. Its methods may be called from anywhere.
 type Reconciler struct {
 	ports Ports

@@ -110,7 +110,7 @@ func (a *Adapter) CopySnapshot(ctx context.Context, c volume.NewCopy) (string, e
 		SourceSnapshotId:  aws.String(c.Snapshot),
 		Encrypted:         aws.Bool(true),
 		KmsKeyId:          aws.String(c.KeyARN),
-		Description:       aws.String("Copied by volseal from " + c.Snapshot),
+		Description:       aws.String("Copy of " + c.Snapshot + " for volseal-" + c.Name),
 		TagSpecifications: tagged(types.ResourceTypeSnapshot, c.Name, c.Database, c.Token),
 	})
 	if err != nil {
@@ -163,7 +163,7 @@ func (a *Adapter) find(doing string, page func() (ids []string, next *string, er
 		return "", &fault.Error{
 			Class: fault.Unknown, Reason: "token-shared",
 			Cause: fmt.Sprintf("Could not %s: %s and %s carry the same tag %s.", doing, all[0], all[1], tagToken),
-			Hint:  "Somebody copied the tags. Remove it from the one that volseal did not make.",
+			Hint:  "Somebody copied the tags. Remove it from the one that is not meant.",
 		}
 	}
 	return "", &fault.Error{

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/volseal/volseal/internal/volume"
+)
+
+func (c *cli) createCommand() *cobra.Command {
+	o := volume.Order{Verb: volume.VerbCreate}
+	cmd := c.orderCommand("create NAME --size GIB", "Have EC2 make a volume, format it, and mount it (root)",
+		`Have EC2 make a volume for a name that is configured without volume_id: of type
+gp3, in this instance's zone, encrypted under the configured CMK. Then it is
+attached, formatted as init does, and mounted.
+
+A CMK that cannot be used is told before anything is made. EC2 itself checks it
+only after it has said yes: the volume then vanishes. Either way the order stands,
+and the volume is made by itself once the customer has shared the key; release
+calls the order off. However often the agent is killed, one volume is made; status
+names it as soon as EC2 has.`, func() volume.Order { return o })
+	cmd.Flags().IntVar(&o.SizeGiB, "size", 0, "size of the volume in GiB, 1 to 16384")
+	return cmd
+}
+
+func (c *cli) restoreCommand() *cobra.Command {
+	o := volume.Order{Verb: volume.VerbRestore}
+	cmd := c.orderCommand("restore NAME --snapshot SNAP", "Have EC2 make a volume from a snapshot, and mount it (root)",
+		`Have EC2 make a volume from a snapshot, for a name that is configured without
+volume_id: of the snapshot's size, in this instance's zone, encrypted under the
+configured CMK. Then it is attached, unlocked and mounted. It is never formatted,
+whatever it looks like.
+
+The configuration must have the database and the encryption_context of the volume
+that the snapshot was taken of: its header is bound to them. A snapshot that is not
+completed yet is waited for. One that another account shares is first copied under
+the CMK; the copy stays, and carries the tag volseal:volume. release calls the order off.`,
+		func() volume.Order { return o })
+	cmd.Flags().StringVar(&o.Snapshot, "snapshot", "", "the snapshot, snap-…")
+	return cmd
+}

@@ -5,6 +5,7 @@ package ec2
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -16,13 +17,14 @@ import (
 
 // Volume is what the controls may know of a volume.
 type Volume struct {
-	ID          string       `json:"id"`
-	State       string       `json:"state"`
-	SizeGiB     int          `json:"size_gib"`
-	KeyARN      string       `json:"key_arn,omitempty"`
-	MultiAttach bool         `json:"multi_attach,omitempty"`
-	Stick       string       `json:"stick,omitempty"`
-	Attachments []Attachment `json:"attachments"`
+	ID          string            `json:"id"`
+	State       string            `json:"state"`
+	SizeGiB     int               `json:"size_gib"`
+	KeyARN      string            `json:"key_arn,omitempty"`
+	MultiAttach bool              `json:"multi_attach,omitempty"`
+	Stick       string            `json:"stick,omitempty"`
+	Tags        map[string]string `json:"tags,omitempty"`
+	Attachments []Attachment      `json:"attachments"`
 }
 
 // Attachment is where a volume is attached; State as in the API.
@@ -106,6 +108,17 @@ func (s *Server) Volume(id string) (Volume, error) {
 	return v, err
 }
 
+// Volumes are all volumes, in order of their ids.
+func (s *Server) Volumes() []Volume {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := []Volume{}
+	for _, id := range slices.Sorted(maps.Keys(s.st.Volumes)) {
+		out = append(out, s.st.Volumes[id].seen())
+	}
+	return out
+}
+
 // look also tells whether the volume has come to rest.
 func (s *Server) look(id string) (out Volume, atRest bool, err error) {
 	s.mu.Lock()
@@ -114,17 +127,24 @@ func (s *Server) look(id string) (out Volume, atRest bool, err error) {
 	if err != nil {
 		return Volume{}, false, err
 	}
-	out = Volume{ID: id, State: v.State, SizeGiB: v.Size, MultiAttach: v.MultiAttach, Stick: v.Stick, Attachments: []Attachment{}}
+	waits := slices.ContainsFunc(v.Attachments, func(a attachment) bool { return a.State == busy })
+	todo, _ := s.nextOfVolume(v)
+	return v.seen(), todo == nil || waits, nil
+}
+
+// seen is a volume as the controls may know it.
+func (v *volume) seen() Volume {
+	out := Volume{
+		ID: v.ID, State: v.State, SizeGiB: v.Size, MultiAttach: v.MultiAttach, Stick: v.Stick,
+		Tags: maps.Clone(v.Tags), Attachments: []Attachment{},
+	}
 	if v.Sealed != nil {
 		out.KeyARN = v.Sealed.Key
 	}
-	waits := false
 	for _, a := range v.Attachments {
 		out.Attachments = append(out.Attachments, Attachment{a.Instance, a.Device, a.State})
-		waits = waits || a.State == busy
 	}
-	todo, _ := s.nextOfVolume(v)
-	return out, todo == nil || waits, nil
+	return out
 }
 
 // Snapshot describes a snapshot.

@@ -381,6 +381,24 @@ func TestReleaseCallsAnOrderOff(t *testing.T) {
 	})
 }
 
+// An order can be called off too where attaching is somebody else's to do, also
+// once EC2 has named the volume.
+func TestReleaseWithoutAttaching(t *testing.T) {
+	inMaking(t, blankWorld, func(t *testing.T, w *world, h *host, _ string) {
+		spec := testSpec(t)
+		spec.VolumeID, spec.Attach, spec.RequireEBSEncryption = "", false, false
+		h.r.Apply([]Spec{spec}, time.Minute)
+		h.order(order10)
+		h.await("waits to be attached", func(s Status) bool { return s.Reason == "device-awaited" })
+		h.do(VerbRelease)
+		w.set(func() { w.ec2.volumes[h.status().VolumeID].deleted = true })
+		h.await("called off", func(s Status) bool { return s.Satisfied() && s.Reason == "no-volume-id" })
+		if w.did("attach") != 0 || w.did("create-volume") != 1 {
+			t.Errorf("did %v", w.deeds())
+		}
+	})
+}
+
 // An order stands still while the operator wants the volume sealed.
 func TestLockHoldsAnOrder(t *testing.T) {
 	inMaking(t, blankWorld, func(t *testing.T, w *world, h *host, _ string) {

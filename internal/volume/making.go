@@ -99,6 +99,8 @@ func (m *Making) validate() error {
 		return fmt.Errorf("making a volume of %d GiB", m.SizeGiB)
 	case m.Snapshot != "" && !snapshotForm.MatchString(m.Snapshot):
 		return errors.New("making from what is no snapshot")
+	case m.Copy != "" && !snapshotForm.MatchString(m.Copy):
+		return errors.New("making from a copy that is no snapshot")
 	case m.KeyARN != "" && !envelope.ValidKeyARN(m.KeyARN):
 		return errors.New("making under what is no key ARN")
 	}

@@ -252,14 +252,15 @@ func (f Facts) after(s Step) Facts {
 	case StepCallOff:
 		f.Making = MakingNothing
 	case StepAwait:
-		if f.Cloud == CloudCreating {
+		switch f.Cloud {
+		case CloudCreating:
 			f.Cloud = CloudDetached
 			if f.Making == MakingBlank {
 				f.Header = HeaderBlank
 			}
-		} else if f.Cloud == CloudAttaching {
+		case CloudAttaching:
 			f.Cloud, f.Device = CloudAttached, true
-		} else {
+		default:
 			f.Cloud, f.Device = CloudDetached, false
 		}
 	case StepFormat, StepWriteHeader:

@@ -63,7 +63,8 @@ func TestOrderedClaimIsReadable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := rapid.SampledFrom([]Order{
 			{Verb: VerbCreate, SizeGiB: rapid.IntRange(1, MaxSizeGiB).Draw(t, "size")},
-			{Verb: VerbRestore, Snapshot: testSnap}, {Verb: VerbRestore, Snapshot: testSnap, KeyARN: otherARN},
+			{Verb: VerbRestore, Snapshot: testSnap},
+			{Verb: VerbRestore, Snapshot: testSnap, KeyARN: otherARN},
 		}).Draw(t, "order")
 		m := newMaking(o)
 		if again := m.anew(); again.Token == m.Token || again.validate() != nil {

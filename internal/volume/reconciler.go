@@ -355,7 +355,7 @@ func (w *worker) fits(o Order) error {
 			Message: "The volume was initialised before (" + w.claim.LUKSUUID + ").",
 			Hint:    "To open it, run: volseal unlock " + w.spec.Name + ". init never formats what may hold data.",
 		}
-	case verb == VerbRelease && !w.spec.Attach && w.claim.making() != MakingOrdered:
+	case verb == VerbRelease && !w.spec.Attach && w.claim.Making == nil:
 		return &ConflictError{
 			Message: "attach is false for this volume: it is attached and detached by somebody else.",
 			Hint:    "Run volseal lock " + w.spec.Name + ", then detach it where it was attached.",

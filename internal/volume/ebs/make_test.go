@@ -83,6 +83,15 @@ func TestCreateUnderAnUnusableKey(t *testing.T) {
 	}
 	v.Token += "-anew"
 	l.settle(l.create(v))
+
+	l.must(l.kms.SetEnabled(v.KeyARN, false))
+	l.must(l.ec2.KeepFailed(true))
+	v.Token += "-broken"
+	id = l.create(v)
+	l.settle(id)
+	if got := l.see(id); got.State != "error" || got.KeyARN != v.KeyARN {
+		t.Errorf("made %+v", got)
+	}
 }
 
 // TestCreateRefusals: what EC2 refuses at once.

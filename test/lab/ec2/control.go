@@ -90,6 +90,15 @@ func (s *Server) CopySnapshot(p aws.Principal, id, key string) (string, error) {
 	return snap.ID, nil
 }
 
+// KeepFailed has volumes whose key is not usable end in state error, instead of
+// vanishing.
+func (s *Server) KeepFailed(keep bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.st.KeepFailed = keep
+	return s.save()
+}
+
 // ShareFrom makes a snapshot that of another account, which shares it with ours.
 func (s *Server) ShareFrom(account, snapshotID string) error {
 	s.mu.Lock()

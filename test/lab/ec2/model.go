@@ -117,12 +117,13 @@ type once struct {
 
 // state is everything that survives a restart.
 type state struct {
-	Version   int                  `json:"version"`
-	Volumes   map[string]*volume   `json:"volumes"`
-	Snapshots map[string]*snapshot `json:"snapshots"`
-	Instances map[string]*instance `json:"instances"`
-	Tokens    map[string]once      `json:"tokens"`
-	Denied    []string             `json:"denied"` // actions that IAM refuses
+	Version    int                  `json:"version"`
+	Volumes    map[string]*volume   `json:"volumes"`
+	Snapshots  map[string]*snapshot `json:"snapshots"`
+	Instances  map[string]*instance `json:"instances"`
+	Tokens     map[string]once      `json:"tokens"`
+	Denied     []string             `json:"denied"`                // actions that IAM refuses
+	KeepFailed bool                 `json:"keep_failed,omitempty"` // a volume without a usable key ends in state error
 }
 
 func newState(zone string) *state {

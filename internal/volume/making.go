@@ -145,7 +145,7 @@ func (w *worker) fitsOrder(o Order) error {
 	case c.VolumeID != "":
 		return &ConflictError{
 			Message: "This volume has " + c.VolumeID + ".",
-			Hint:    "To open it, run: volseal unlock " + name + ". To replace it, see the runbook on replaced volumes.",
+			Hint:    "To open it, run: volseal unlock " + name + ". To replace it, see \"Replacing a disk\" in the runbook.",
 		}
 	}
 	return nil

@@ -20,7 +20,7 @@ only after it has said yes: the volume then vanishes. Either way the order stand
 and the volume is made by itself once the customer has shared the key; release
 calls the order off. However often the agent is killed, one volume is made; status
 names it as soon as EC2 has.`, func() volume.Order { return o })
-	cmd.Flags().IntVar(&o.SizeGiB, "size", 0, "size of the volume in GiB, 1 to 16384")
+	cmd.Flags().IntVar(&o.SizeGiB, "size", 0, "how large the volume is to be: 1 to 16384 `GIB`")
 	return cmd
 }
 
@@ -37,6 +37,6 @@ that the snapshot was taken of: its header is bound to them. A snapshot that is 
 completed yet is waited for. One that another account shares is first copied under
 the CMK; the copy stays, and carries the tag volseal:volume. release calls the order off.`,
 		func() volume.Order { return o })
-	cmd.Flags().StringVar(&o.Snapshot, "snapshot", "", "the snapshot, snap-…")
+	cmd.Flags().StringVar(&o.Snapshot, "snapshot", "", "what to make it from: the id of a snapshot, `SNAP`")
 	return cmd
 }

@@ -87,7 +87,7 @@ func (w *worker) forget(ctx context.Context, o observed) error {
 	if err != nil || o.facts.Wish != WishMounted {
 		return err
 	}
-	w.missing = time.Time{}
+	w.missing, w.cloudTold = time.Time{}, toldByCloud{}
 	return why
 }
 

@@ -19,6 +19,7 @@ func (w *worker) publish(o observed, seq uint64) {
 		if o.mapping.Present {
 			s.Mapping = o.spec.Mapping()
 		}
+		s.Layers = layers(o, w.cloudTold, w.cipher)
 	}
 	if w.claimErr == nil && w.claim.Quarantine != nil {
 		phase = Quarantined
@@ -30,10 +31,6 @@ func (w *worker) publish(o observed, seq uint64) {
 	w.describe(&s, w.spec, w.claim)
 	s.LastProof = timeOrNil(w.lastProof)
 	s.WouldSurviveReboot = phase == Mounted && s.Wish == WishMounted && w.canary.passed && w.failing.n == 0
-	if phase != Mounted && phase != Quarantined {
-		w.canary = canary{}
-		s.WouldSurviveReboot = false
-	}
 	w.explainFailure(&s)
 	s.Answered = seq
 	w.status = s

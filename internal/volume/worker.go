@@ -63,6 +63,8 @@ type worker struct {
 	condemned time.Time // when a revoked answer last completed what the policy waits for
 	cloudSaw  time.Time // when EC2 last said all that a mounted volume needs
 	lastProof time.Time
+	cloudTold toldByCloud
+	cipher    liveCipher
 }
 
 // notes are what operators asked for since the last pass.
@@ -83,7 +85,7 @@ func newWorker(spec Spec, probe time.Duration, p Ports, told func()) *worker {
 		probe: probe,
 	}
 	w.claim, w.claimErr = p.Claims.Load(spec.Name)
-	w.status = Status{Name: spec.Name, Phase: Detached, Wish: WishMounted, Who: []fault.Owner{}}
+	w.status = Status{Name: spec.Name, Phase: Detached, Wish: WishMounted, Who: []fault.Owner{}, Layers: []Layer{}}
 	if w.claimErr == nil {
 		w.status.Wish = w.claim.Wish
 	}
@@ -157,6 +159,7 @@ func (w *worker) pass(ctx context.Context) (rest time.Duration, again bool) {
 		return o.rest(time.Until(w.pause.until)), false
 	}
 	o.seq = seq
+	w.forgetExams(o)
 	if err == nil {
 		err = w.lookHeader(ctx, &o)
 	}

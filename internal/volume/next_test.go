@@ -8,18 +8,18 @@ import (
 )
 
 // everyFacts calls visit with every combination of facts that observe can make:
-// about nine million.
+// about eighteen million.
 func everyFacts(visit func(Facts)) {
 	bools := []bool{false, true}
 	for _, wish := range []Wish{WishMounted, WishSealed, WishDetached} {
 		for _, stage := range []Stage{StageNone, StageHeader, StageFilesystem, StageReady} {
 			for cloud := CloudUnasked; cloud <= CloudUnusable; cloud++ {
 				for header := HeaderUnread; header <= HeaderForeign; header++ {
-					for bits := range 1 << 9 {
+					for bits := range 1 << 10 {
 						b := func(i int) bool { return bools[bits>>i&1] }
 						f := Facts{
 							Wish: wish, Stage: stage, Cloud: cloud, Header: header,
-							Rebuild: b(0), InitWanted: b(1), MayAttach: b(2), Quarantined: b(3), Device: b(4), Pending: b(5), Proved: b(6), Held: b(7), Opened: b(8),
+							Rebuild: b(0), InitWanted: b(1), MayAttach: b(2), Quarantined: b(3), Device: b(4), Pending: b(5), Proved: b(6), Held: b(7), Opened: b(8), Rewrap: b(9),
 						}
 						everyMapping(f, visit)
 						everyMaking(f, func(f Facts) { everyMapping(f, visit) })
@@ -33,7 +33,7 @@ func everyFacts(visit func(Facts)) {
 // everyMaking goes through the states of an order. Before EC2 has named a volume
 // there is none to find.
 func everyMaking(f Facts, visit func(Facts)) {
-	if f.Stage != StageNone || f.Held || f.Rebuild {
+	if f.Stage != StageNone || f.Held || f.Rebuild || f.Proved {
 		return
 	}
 	for f.Making = MakingOrdered; f.Making <= MakingRestored; f.Making++ {
@@ -80,6 +80,12 @@ func TestNextKeepsItsPromises(t *testing.T) {
 		}},
 		{"open needs our header on our attached device, and nothing open or mounted", func(f Facts, s Step) bool {
 			return s != StepOpen || f.Device && f.Header == HeaderLUKS2 && f.Cloud == CloudAttached && !f.open() && f.Mount == MountNone
+		}},
+		{"a re-wrap needs our header on our attached device, the claim's word, and no init under way", func(f Facts, s Step) bool {
+			return s != StepRewrap || f.Rewrap && f.Stage != StageFilesystem && f.Header == HeaderLUKS2 && f.Cloud == CloudAttached && !f.InitWanted
+		}},
+		{"no volume opens before its re-wrap is done", func(f Facts, s Step) bool {
+			return s != StepOpen || !f.Rewrap || f.Stage == StageFilesystem
 		}},
 		{"format needs the word init or create, a blank header area and no claim", func(f Facts, s Step) bool {
 			return s != StepFormat || (f.InitWanted || f.Making == MakingBlank) && f.Header == HeaderBlank && f.Stage == StageNone && f.Device && f.Cloud == CloudAttached
@@ -165,7 +171,7 @@ func TestNextKeepsItsPromises(t *testing.T) {
 
 func opens(s Step) bool {
 	switch s {
-	case StepCreate, StepAttach, StepFormat, StepWriteHeader, StepOpen, StepRenew, StepMount, StepTakeBack, StepResume:
+	case StepCreate, StepAttach, StepFormat, StepWriteHeader, StepOpen, StepRenew, StepMount, StepTakeBack, StepResume, StepRewrap:
 		return true
 	}
 	return false
@@ -265,6 +271,8 @@ func (f Facts) after(s Step) Facts {
 		}
 	case StepFormat, StepWriteHeader:
 		f.Stage, f.Header, f.InitWanted, f.Making = StageFilesystem, HeaderLUKS2, false, MakingNothing
+	case StepRewrap:
+		f.Rewrap = false
 	case StepOpen:
 		f.Stage, f.Making, f.Mapping, f.Opened, f.Proved = StageReady, MakingNothing, MapSound, true, false // a slow host
 	case StepRenew:

@@ -26,7 +26,7 @@ func (w *worker) createFrom(ctx context.Context, o observed, m *Making) error {
 	}
 	s, err := w.ports.Maker.Snapshot(ctx, m.Snapshot)
 	if err == nil {
-		err = restorable(o.spec, s)
+		err = serves(o.spec, s)
 	}
 	if err == nil && m.SizeGiB != s.SizeGiB {
 		err = w.note(m, func(_ *Claim, n *Making) { n.SizeGiB = s.SizeGiB })
@@ -44,8 +44,8 @@ func (w *worker) createFrom(ctx context.Context, o observed, m *Making) error {
 	return w.copySnapshot(ctx, o, m) // EC2 moves only our own snapshots to another CMK by itself
 }
 
-// restorable refuses a snapshot of which no volume can or may be made.
-func restorable(s Spec, snap CloudSnapshot) error {
+// serves refuses a snapshot of which no volume can or may be made.
+func serves(s Spec, snap CloudSnapshot) error {
 	switch {
 	case snap.State != snapshotCompleted && snap.State != snapshotPending:
 		return misconfigured("snapshot-state", fmt.Sprintf("EC2 reports %s in state %q. %s", snap.ID, snap.State, snap.Message),

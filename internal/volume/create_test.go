@@ -121,13 +121,14 @@ func TestMakingSurvivesACrashAnywhere(t *testing.T) {
 		world func(*testing.T) *world
 		order Order
 	}{
-		"create":          {blankWorld, order10},
-		"restore":         {func(t *testing.T) *world { return snapshotted(t, true) }, restoreOne},
-		"restore by copy": {func(t *testing.T) *world { return snapshotted(t, false) }, restoreOne},
+		"create":                 {blankWorld, order10},
+		"restore":                {func(t *testing.T) *world { return snapshotted(t, true) }, restoreOne},
+		"restore to another key": {func(t *testing.T) *world { return snapshotted(t, true) }, Order{Verb: VerbRestore, Snapshot: testSnap, KeyARN: otherARN}},
+		"restore by copy":        {func(t *testing.T) *world { return snapshotted(t, false) }, restoreOne},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, after := range []bool{false, true} {
-				for n := 1; n <= 30; n++ {
+				for n := 1; n <= 40; n++ {
 					finished := false
 					synctest.Test(t, func(t *testing.T) { finished = crashMaking(t, c.world(t), c.order, n, after) })
 					if finished {

@@ -180,5 +180,5 @@ func (w *worker) callOffOrder(ctx context.Context, o observed) error {
 		return leftBehind(left)
 	}
 	w.missing = time.Time{}
-	return w.note(m, func(c *Claim, _ *Making) { c.Making = nil })
+	return w.note(m, func(c *Claim, _ *Making) { c.Making, c.Rewrap = nil, Rewrap{} })
 }

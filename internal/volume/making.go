@@ -67,6 +67,16 @@ func newMaking(o Order) *Making {
 	}
 }
 
+// rewrap is what becomes of the header of a volume that is restored under
+// another CMK than the configured one: it follows the EBS layer, before the volume
+// is first opened.
+func (o Order) rewrap(s Spec) Rewrap {
+	if o.KeyARN == "" || o.KeyARN == s.KeyARN {
+		return Rewrap{}
+	}
+	return Rewrap{To: o.KeyARN}
+}
+
 // newToken is a client token as EC2 takes it: at most 64 characters.
 func newToken() string { return "volseal-" + rand.Text() }
 

@@ -358,7 +358,7 @@ func (w *worker) do(o Order) (seq uint64, err error) {
 			c.Generation = 0
 		}
 		if verb.makes() && c.Making == nil {
-			c.Making = newMaking(o)
+			c.Making, c.Rewrap = newMaking(o), o.rewrap(c.pinned(w.spec))
 		}
 	}
 	err = w.updateAnd(change, func() {

@@ -45,13 +45,34 @@ func TestRestoreCopiesAForeignSnapshot(t *testing.T) {
 	})
 }
 
-// The CMK of the EBS layer may be another than the configured one.
+// Under another CMK than the configured one both layers move: EBS makes the
+// volume under it, and the header is wrapped anew before the first opening.
 func TestRestoreUnderAnotherKey(t *testing.T) {
-	inMaking(t, foreignSnapshot, func(t *testing.T, w *world, h *host, _ string) {
+	inMaking(t, ownSnapshot, func(t *testing.T, w *world, h *host, dir string) {
 		h.order(Order{Verb: VerbRestore, Snapshot: testSnap, KeyARN: otherARN})
 		s := h.await("Mounted", mounted)
 		if v := w.ec2.volumes[s.VolumeID]; v.KeyARN != otherARN || v.Snapshot != testSnap {
 			t.Errorf("made %+v", v)
+		}
+		if s.KeyARN != otherARN || s.Notice == "" || s.Generation != 2 || w.data != "rows" {
+			t.Errorf("status %+v, data %q", s, w.data)
+		}
+		if c := loadClaim(t, dir); c.Making != nil || c.Rewrap.wanted() || c.Pin != (Pin{From: testARN, To: otherARN}) {
+			t.Errorf("claim %+v", c)
+		}
+	})
+}
+
+// An order that is called off takes what it wished of the header along.
+func TestRestoreUnderAnotherKeyCalledOff(t *testing.T) {
+	inMaking(t, ownSnapshot, func(t *testing.T, w *world, h *host, dir string) {
+		w.set(func() { w.ec2.snapshots[testSnap].State = "pending" })
+		h.order(Order{Verb: VerbRestore, Snapshot: testSnap, KeyARN: otherARN})
+		h.await("waiting", func(s Status) bool { return strings.HasPrefix(s.Progress, "waiting for") })
+		h.do(VerbRelease)
+		h.await("called off", func(s Status) bool { return s.Satisfied() && s.Reason == "no-volume-id" })
+		if c := loadClaim(t, dir); c.Making != nil || c.Rewrap.wanted() {
+			t.Errorf("claim %+v", c)
 		}
 	})
 }

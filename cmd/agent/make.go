@@ -26,7 +26,7 @@ names it as soon as EC2 has.`, func() volume.Order { return o })
 
 func (c *cli) restoreCommand() *cobra.Command {
 	o := volume.Order{Verb: volume.VerbRestore}
-	cmd := c.orderCommand("restore NAME --snapshot SNAP", "Have EC2 make a volume from a snapshot, and mount it (root)",
+	cmd := c.orderCommand("restore NAME --snapshot SNAP [--key-arn ARN]", "Have EC2 make a volume from a snapshot, and mount it (root)",
 		`Have EC2 make a volume from a snapshot, for a name that is configured without
 volume_id: of the snapshot's size, in this instance's zone, encrypted under the
 configured CMK. Then it is attached, unlocked and mounted. It is never formatted,
@@ -35,8 +35,15 @@ whatever it looks like.
 The configuration must have the database and the encryption_context of the volume
 that the snapshot was taken of: its header is bound to them. A snapshot that is not
 completed yet is waited for. One that another account shares is first copied under
-the CMK; the copy stays, and carries the tag volseal:volume. release calls the order off.`,
+the CMK; the copy stays, and carries the tag volseal:volume.
+
+With --key-arn the volume is made under that CMK instead, and its data key wrapped
+anew by it, before the volume is first opened. The snapshot's own CMK must be
+usable until then. Write the new one into key_arn afterwards: status says so.
+
+release calls the order off.`,
 		func() volume.Order { return o })
+	cmd.Flags().StringVar(&o.KeyARN, "key-arn", "", "`ARN` of the CMK that the volume is to move to; by default it stays with the configured one")
 	cmd.Flags().StringVar(&o.Snapshot, "snapshot", "", "what to make it from: the id of a snapshot, `SNAP`")
 	return cmd
 }

@@ -227,6 +227,7 @@ func TestArguments(t *testing.T) {
 	for _, order := range []volume.Order{
 		{Verb: volume.VerbCreate, SizeGiB: 10},
 		{Verb: volume.VerbRestore, Snapshot: "snap-0123456789abcdef0"},
+		{Verb: volume.VerbRestore, Snapshot: "snap-0123456789abcdef0", KeyARN: "arn:aws:kms:us-east-1:111111111111:key/aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"},
 	} {
 		if _, err := c.Do(t.Context(), "orders", order); err != nil {
 			t.Errorf("%+v: %v", order, err)

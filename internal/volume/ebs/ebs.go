@@ -24,8 +24,11 @@ import (
 // block, and is called from several goroutines.
 type Observer func(operation string, class fault.Class, took time.Duration)
 
-// Operations lists the names that an Observer is told of.
-func Operations() []string { return []string{"AttachVolume", "DescribeVolumes", "DetachVolume"} }
+// Operations lists the names that an Observer is told of. A dry run counts as
+// its operation does.
+func Operations() []string {
+	return []string{"AttachVolume", "CreateVolume", "DescribeVolumes", "DetachVolume"}
+}
 
 // Options are what the AWS configuration does not say.
 type Options struct {

@@ -57,7 +57,7 @@ func newRootCommand(c *cli, extra ...*cobra.Command) *cobra.Command {
 customer's KMS key, and has systemd mount them. It refuses to mount whenever the
 key cannot be proved usable right now.
 
-Every verb but agent speaks to the running agent over its socket.`,
+Most verbs speak to the running agent over its socket.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
@@ -77,7 +77,8 @@ Every verb but agent speaks to the running agent over its socket.`,
 		c.initCommand(), c.unlockCommand(), c.lockCommand(), c.reattachCommand(), c.releaseCommand(),
 		group("cache", "The agent's data-key cache", c.cacheFlushCommand()),
 		group("config", "The configuration files", c.configCheckCommand()),
-		c.reloadCommand(), c.versionCommand(), c.completionCommand(root),
+		group("key", "The customer's key and its policy", c.keyCheckCommand(), c.keyPolicyCommand()),
+		c.reloadCommand(), c.doctorCommand(), c.versionCommand(), c.completionCommand(root),
 	)
 	return root
 }

@@ -163,7 +163,7 @@ func (in Inside) mayswap() (yes bool, err error) {
 	if !ok {
 		return true, nil // of version 1, which knows no such limit
 	}
-	limit, err := os.ReadFile(filepath.Join(in.Root, "/sys/fs/cgroup", group, "memory.swap.max"))
+	limit, err := os.ReadFile(filepath.Join(in.Root, "/sys/fs/cgroup", group, "memory.swap.max")) //nolint:gosec // the kernel names the group
 	return strings.TrimSpace(string(limit)) != "0", err
 }
 

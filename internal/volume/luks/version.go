@@ -28,8 +28,8 @@ func (v Version) Before(o Version) bool {
 // Oldest is the oldest release that has every option used here (--dump-json-metadata).
 func Oldest() Version { return Version{2, 4, 0} }
 
-// CorruptsReencryption: releases 2.7.0 to 2.7.4 can lose data when they
-// reencrypt a volume that is in use (cryptsetup's release notes, 2.7.5).
+// CorruptsReencryption reports whether the release can lose data when it
+// reencrypts a volume that is in use: 2.7.0 to 2.7.4 (release notes of 2.7.5).
 func (v Version) CorruptsReencryption() bool {
 	return v.Major == 2 && v.Minor == 7 && v.Patch < 5
 }

@@ -38,6 +38,7 @@ func TestMain(m *testing.M) {
 			t.tty, t.ttyErr = os.Getenv("TTY") != "", os.Getenv("TTY") != ""
 			os.Exit(runCLI(context.Background(), os.Args[1:], t))
 		},
+		emulatorCommand: serveEmulator,
 	})
 }
 

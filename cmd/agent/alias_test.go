@@ -28,7 +28,9 @@ func TestAlias(t *testing.T) {
 	defer web.Close()
 	as := func(id string) aws.Config {
 		return aws.Config{Region: "us-east-1", BaseEndpoint: &web.URL, Credentials: aws.CredentialsProviderFunc(
-			func(context.Context) (aws.Credentials, error) { return aws.Credentials{AccessKeyID: id, SecretAccessKey: "s"}, nil })}
+			func(context.Context) (aws.Credentials, error) {
+				return aws.Credentials{AccessKeyID: id, SecretAccessKey: "s"}, nil
+			})}
 	}
 	arn, err := server.CreateKey(lab.CustomerAccount, "us-east-1", "", "", true)
 	if err != nil {

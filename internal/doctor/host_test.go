@@ -38,7 +38,7 @@ func newRig(t *testing.T) *rig {
 		agentService: {Load: "loaded", Active: "active", File: "enabled", Settings: map[string]string{
 			"WatchdogUSec": "60000000", "CapabilityBoundingSet": "2097152",
 		}},
-		"postgresql.service": {Load: "loaded", Requires: []string{"srv-orders.mount"}, After: []string{"srv-orders.mount"}},
+		"postgresql.service": {Load: "loaded", DropIns: []string{"/run/systemd/generator/postgresql.service.d/50-volseal.conf"}, Requires: []string{"srv-orders.mount"}, After: []string{"srv-orders.mount"}},
 	}}
 	maps.Copy(r.units[agentService].Settings, sandbox())
 	r.Host = Host{
@@ -159,6 +159,9 @@ func TestHost(t *testing.T) {
 		"a database that comes first": {func(r *rig) {
 			r.unit("postgresql.service", func(u *mount.Unit) { u.After = nil })
 		}, "database of orders", ""},
+		"a drop-in that is hidden": {func(r *rig) {
+			r.unit("postgresql.service", func(u *mount.Unit) { u.DropIns = []string{"/etc/systemd/system/postgresql.service.d/50-volseal.conf"} })
+		}, "", "database of orders"},
 		"no database": {func(r *rig) { r.unit("postgresql.service", func(u *mount.Unit) { u.Load = "not-found" }) }, "database of orders", ""},
 		"garbage":     {func(r *rig) { write(t, r.Root, "/var/lib/volseal/claims/orders.json", "{", 0o600) }, `claim "orders"`, ""},
 		"another's claim": {func(r *rig) {

@@ -135,6 +135,9 @@ func judgeDatabase(name string, v volume.Spec, u mount.Unit) control.Check {
 	case !u.Waits(mount.UnitName(v.Mountpoint)):
 		return failed(name, fmt.Sprintf("%s does not wait for %s: it could start on the empty directory beneath.", unit, v.Mountpoint),
 			fmt.Sprintf("Run: systemctl daemon-reload. If that does not help, look in `systemctl cat '%s'` for what hides 50-volseal.conf.", unit))
+	case !u.Guarded():
+		return warned(name, fmt.Sprintf("%s waits for %s, but not by volseal's drop-in: without the mount unit nothing would hold it back.", unit, v.Mountpoint),
+			fmt.Sprintf("Run: systemctl daemon-reload. If that does not help, look in `systemctl cat '%s'` for what hides 50-volseal.conf.", unit))
 	case u.Stale:
 		return warned(name, "The files of "+unit+" have changed since systemd read them.", "Run: systemctl daemon-reload")
 	}

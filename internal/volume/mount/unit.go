@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/volseal/volseal/internal/volume"
 )
@@ -27,6 +28,14 @@ type Unit struct {
 // stopped with it.
 func (u Unit) Waits(other string) bool {
 	return slices.Contains(u.Requires, other) && slices.Contains(u.After, other)
+}
+
+// Guarded reports whether the drop-in that the generator wrote for the unit is
+// among its files, and not hidden by another of its name.
+func (u Unit) Guarded() bool {
+	return slices.ContainsFunc(u.DropIns, func(file string) bool {
+		return strings.HasPrefix(file, generated+"/") && strings.HasSuffix(file, "/"+dropIn)
+	})
 }
 
 // Unit asks systemd about a unit. One that does not exist is no error: see Load.

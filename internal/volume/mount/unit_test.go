@@ -32,6 +32,13 @@ func TestUnit(t *testing.T) {
 			t.Errorf("waits for %q: %v", other, !want)
 		}
 	}
+	for file, want := range map[string]bool{
+		"/run/systemd/generator/x.service.d/50-volseal.conf": true, "/etc/systemd/system/x.service.d/50-volseal.conf": false, "/etc/x.conf": false,
+	} {
+		if (Unit{DropIns: []string{file}}).Guarded() != want {
+			t.Errorf("guarded by %s: %v", file, !want)
+		}
+	}
 	got.Settings = nil
 	want := Unit{
 		Load: "loaded", Active: "active", File: "enabled", Stale: true, DropIns: []string{"/etc/x.conf"},

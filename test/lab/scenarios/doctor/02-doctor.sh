@@ -2,8 +2,9 @@
 # doctor has no line against a sound host, and one with a remedy for each thing that is broken; mended, it is silent again.
 . /lab/lib.sh
 
-unit=postgresql@15-main.service
-make_volume orders /var/lib/postgresql "database_unit: $unit"
+unit=db.service
+printf '[Service]\nExecStart=/usr/bin/sleep infinity\n' >/etc/systemd/system/$unit
+make_volume orders /srv/orders "database_unit: $unit"
 volseal reload
 init_all orders
 
@@ -18,7 +19,6 @@ finds() {
 
 say 'a sound host'
 finds 0 ''
-volseal doctor
 expect 'nothing that root cannot see' '' "$(jq -r '.checks[] | select(.status == "skipped") | .name' /root/doctor.json)"
 runuser -u nobody -- volseal doctor >/root/nobody.txt || die 'doctor fails for who may see little'
 grep -q '^skipped  agent: ' /root/nobody.txt || die 'nobody was not told that the agent refuses'
@@ -85,4 +85,5 @@ finds 4 'failed agent, failed socket, failed volseal.socket, failed volseal.serv
 systemctl start volseal.socket volseal.service
 within 30 'the agent answers' field orders phase
 finds 0 ''
-mountpoint -q /var/lib/postgresql || die 'the volume was touched'
+mountpoint -q /srv/orders || die 'the volume was touched'
+systemctl is-active --quiet $unit || die 'the database was touched'

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -22,6 +21,7 @@ import (
 	"github.com/volseal/volseal/internal/control"
 	"github.com/volseal/volseal/internal/envelope"
 	"github.com/volseal/volseal/internal/envelope/kms"
+	"github.com/volseal/volseal/internal/fault"
 	"github.com/volseal/volseal/internal/metrics"
 	"github.com/volseal/volseal/internal/volume"
 	"github.com/volseal/volseal/internal/volume/device"
@@ -62,13 +62,14 @@ func runAgent(ctx context.Context, log *slog.Logger, dir string) error {
 	if err := harden(); err != nil {
 		return err
 	}
+	// First: whoever types this has nothing to mend in the configuration.
+	listeners, err := activation.Listeners()
+	if err != nil || len(listeners) != 1 {
+		return &stepError{title: "Start agent", err: noSocketPassed(err)}
+	}
 	cfg, err := config.Load(dir)
 	if err != nil {
 		return err
-	}
-	listeners, err := activation.Listeners()
-	if err != nil || len(listeners) != 1 {
-		return errors.Join(errors.New("no control socket was passed: start the agent with systemctl start volseal.service"), err)
 	}
 	a, err := newAgent(dir, log, cfg)
 	if err != nil {
@@ -77,6 +78,14 @@ func runAgent(ctx context.Context, log *slog.Logger, dir string) error {
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	return a.run(ctx, cfg, listeners[0])
+}
+
+func noSocketPassed(err error) error {
+	return &fault.Error{
+		Class: fault.Unknown, Reason: "no-socket", Err: err,
+		Cause: "No control socket was passed: it is systemd that starts the agent.",
+		Hint:  "Run: systemctl start volseal.service",
+	}
 }
 
 func newAgent(dir string, log *slog.Logger, cfg *config.Config) (*agent, error) {
@@ -95,7 +104,7 @@ func newAgent(dir string, log *slog.Logger, cfg *config.Config) (*agent, error) 
 		return nil, err
 	}
 	a.reconciler = volume.NewReconciler(volume.Ports{
-		Cloud: a.connector, Devices: a.devices, Crypt: crypt, Formatter: crypt, Mounts: a.mounts,
+		Cloud: a.connector, Devices: a.devices, Crypt: crypt, Formatter: crypt, Archive: crypt, Mounts: a.mounts,
 		Keyring: a.keyring, Claims: claims, Keys: volume.NewKeyBook(), Recorder: a.metrics, Log: log,
 	})
 	a.use(cfg)
@@ -130,17 +139,16 @@ func (a *agent) use(cfg *config.Config) {
 		a.log.Error("some operators will be refused", "error", err)
 	}
 	names := make([]string, len(cfg.Volumes))
-	refs := make([]envelope.Ref, len(cfg.Volumes))
 	for i, v := range cfg.Volumes {
-		names[i], refs[i] = v.Name, envelope.Ref{KeyARN: v.KeyARN, Context: v.Context}
+		names[i] = v.Name
 	}
 	a.metrics.Configure(names)
 	a.metrics.Reloaded(true)
 	a.devices.Accept(cfg.NVMeModels)
 	a.connector.configure(*cfg)
 	a.keyring.Configure(a.keyringOptions(cfg))
-	a.keyring.Retain(refs) // the keys of what is no longer configured are forgotten
 	a.reconciler.Apply(cfg.Volumes, cfg.KMS.ProbeInterval)
+	a.keyring.Retain(a.reconciler.Refs()) // the keys of what is no longer configured are forgotten
 }
 
 // run serves until ctx ends.

@@ -23,7 +23,7 @@ The principal is an account's number, or an ARN of its root or of one role:
 arn:aws:iam::ACCOUNT:root, arn:aws:iam::ACCOUNT:role/NAME.`,
 		RunE: func(*cobra.Command, []string) error {
 			if principal == "" {
-				return &usageError{message: "--principal is missing", hint: "Name the account that is to use the key, such as --principal 123456789012"}
+				return &usageError{message: "--principal is missing", hint: hintPrincipal}
 			}
 			who, err := keypolicy.Parse(principal)
 			if err != nil {
@@ -33,7 +33,7 @@ arn:aws:iam::ACCOUNT:root, arn:aws:iam::ACCOUNT:role/NAME.`,
 			return c.print(statements, func() { printStatements(c.stdout, statements) })
 		},
 	}
-	cmd.Flags().StringVar(&principal, "principal", "", "who may use the key: an account, its root's ARN or a role's")
+	cmd.Flags().StringVar(&principal, "principal", "", "`ACCOUNT` that is to use the key, or the ARN of its root or of a role")
 	return cmd
 }
 

@@ -32,11 +32,11 @@ What cannot be tried here is skipped, and fails nothing.`,
 func oneKey(_ *cobra.Command, args []string) error {
 	switch {
 	case len(args) != 1:
-		return &usageError{message: fmt.Sprintf("key check takes the ARN of one key, not %d arguments", len(args))}
+		return &usageError{message: fmt.Sprintf("key check takes the ARN of one key, not %d arguments", len(args)), hint: hintKeyARN}
 	case !envelope.ValidKeyARN(args[0]) && !strings.Contains(args[0], ":alias/"):
 		return &usageError{
 			message: fmt.Sprintf("%.128q is not the ARN of a KMS key", args[0]),
-			hint:    "It has the form arn:aws:kms:REGION:ACCOUNT:key/ID; `volseal status NAME` shows that of a volume.",
+			hint:    hintKeyARN,
 		}
 	}
 	return nil

@@ -98,14 +98,17 @@ func TestPermissionTable(t *testing.T) {
 		"POST /v1/keys/check":              control.Operate,
 		"POST /v1/volumes/orders/init":     control.Destroy,
 
-		"POST /v1/volumes/orders/accept-header": control.Destroy,
+		"POST /v1/volumes/orders/accept-header":  control.Destroy,
+		"POST /v1/volumes/orders/header/verify":  control.Operate,
+		"POST /v1/volumes/orders/header/backup":  control.Operate,
+		"POST /v1/volumes/orders/header/restore": control.Destroy,
 	}
 	for _, verb := range control.Verbs() {
 		request := map[string]string{
 			"cache-flush": "POST /v1/cache/flush", "reload": "POST /v1/reload", "key-check": "POST /v1/keys/check", "doctor": "GET /v1/doctor",
 		}[verb]
 		if request == "" {
-			request = "POST /v1/volumes/orders/" + verb
+			request = "POST /v1/volumes/orders/" + strings.Replace(verb, "header-", "header/", 1)
 		}
 		if _, ok := want[request]; !ok {
 			t.Errorf("the verb %s has no row in this table", verb)

@@ -97,21 +97,27 @@ func (h Host) headers(store *volume.Claims, claims map[string]volume.Claim) (che
 		if !ok || !claim.Initialised() {
 			continue
 		}
-		info, err := os.Stat(store.HeaderImage(v.Name))
-		if err != nil || info.Size() == 0 {
-			info = nil
+		backups, err := store.Backups(v.Name)
+		if err != nil {
+			checks = append(checks, control.Failed("header of "+v.Name, err))
+			continue
 		}
-		checks = append(checks, judgeHeader("header of "+v.Name, strings.TrimPrefix(store.HeaderImage(v.Name), h.Root), info, h.Now))
+		checks = append(checks, judgeHeader(v.Name, claim, backups, h.Now))
 	}
 	return checks
 }
 
-func judgeHeader(name, path string, image fs.FileInfo, now time.Time) control.Check {
-	if image == nil {
-		return warned(name, "This host has no image of it: a damaged header would be the loss of the volume.",
-			"Take one, and keep a copy off the host: see Damaged header in the runbook.")
+// judgeHeader: an old backup is as good as a new one, unless the data key was replaced since.
+func judgeHeader(of string, claim volume.Claim, backups []volume.Backup, now time.Time) control.Check {
+	name, remedy := "header of "+of, "Run: volseal header backup "+of+". And keep a copy off this host."
+	if len(backups) == 0 {
+		return warned(name, "This host has no backup of it: a damaged header would be the loss of the volume.", remedy)
 	}
-	return passed(name, fmt.Sprintf("An image of %s is in %s.", image.ModTime().UTC().Format(time.DateOnly)+" ("+days(now.Sub(image.ModTime()))+" old)", path))
+	newest := backups[len(backups)-1]
+	if newest.Generation < claim.Generation {
+		return warned(name, fmt.Sprintf("The newest backup is of generation %d, the header of %d.", newest.Generation, claim.Generation), remedy)
+	}
+	return passed(name, fmt.Sprintf("The newest of %d backups is %s old, of generation %d.", len(backups), days(now.Sub(newest.At)), newest.Generation))
 }
 
 func days(d time.Duration) string {

@@ -55,7 +55,7 @@ func newRig(t *testing.T) *rig {
 	write(t, r.Root, "/lib/modules/6.1.0/modules.dep", "kernel/drivers/md/dm-crypt.ko.xz: kernel/drivers/md/dm-mod.ko\n", 0o644)
 	write(t, r.Root, "/usr/lib/systemd/system-generators/volseal-generator", "", 0o755)
 	write(t, r.Root, "/var/lib/volseal/claims/orders.json", readyClaim, 0o600)
-	write(t, r.Root, "/var/lib/volseal/headers/orders.img", "x", 0o600)
+	write(t, r.Root, "/var/lib/volseal/headers/orders/g1-20260102T030405Z.img", "x", 0o600)
 	r.listen()
 	return r
 }
@@ -170,9 +170,11 @@ func TestHost(t *testing.T) {
 		"open claim":   {func(r *rig) { write(t, r.Root, "/var/lib/volseal/claims/orders.json", readyClaim, 0o644) }, "claims", ""},
 		"open state":   {func(r *rig) { r.must(os.Chmod(r.path("/var/lib/volseal"), 0o755)) }, "claims", ""},
 		"a left claim": {func(r *rig) { write(t, r.Root, "/var/lib/volseal/claims/gone.json", noClaim, 0o600) }, "", "other claims"},
-		"no image":     {func(r *rig) { r.must(os.Remove(r.path("/var/lib/volseal/headers/orders.img"))) }, "", "header of orders"},
-		"empty image":  {func(r *rig) { write(t, r.Root, "/var/lib/volseal/headers/orders.img", "", 0o600) }, "", "header of orders"},
-		"no state":     {func(r *rig) { r.must(os.RemoveAll(r.path("/var/lib/volseal"))) }, "", ""},
+		"no backup":    {func(r *rig) { r.must(os.RemoveAll(r.path("/var/lib/volseal/headers"))) }, "", "header of orders"},
+		"a backup of the data key before": {func(r *rig) {
+			write(t, r.Root, "/var/lib/volseal/claims/orders.json", strings.Replace(readyClaim, `"generation":1`, `"generation":2`, 1), 0o600)
+		}, "", "header of orders"},
+		"no state": {func(r *rig) { r.must(os.RemoveAll(r.path("/var/lib/volseal"))) }, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)

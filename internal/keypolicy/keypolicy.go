@@ -13,16 +13,29 @@ import (
 
 // Statement is one of a key policy's, in the order in which it is printed.
 type Statement struct {
-	Sid       string
-	Effect    string
-	Principal Principal
-	Action    []string
-	Resource  string
-	Condition map[string]map[string]string `json:",omitempty"`
+	Sid       string     `json:"Sid"`
+	Effect    string     `json:"Effect"`
+	Principal Principal  `json:"Principal"`
+	Action    []string   `json:"Action"`
+	Resource  string     `json:"Resource"`
+	Condition *Condition `json:"Condition,omitempty"`
 }
 
 // Principal is who is allowed.
-type Principal struct{ AWS string }
+type Principal struct {
+	AWS string `json:"AWS"`
+}
+
+// Condition is the one that is needed here.
+type Condition struct {
+	Bool ForAWSResource `json:"Bool"`
+}
+
+// ForAWSResource holds for services such as EBS alone: nobody can make a grant
+// to himself.
+type ForAWSResource struct {
+	Value string `json:"kms:GrantIsForAWSResource"` // true
+}
 
 // Statements are the two of the principal, as Parse returns it: use of the key,
 // and grants by which EBS uses it for a volume that is attached.
@@ -34,9 +47,8 @@ func Statements(principal string) []Statement {
 		},
 		{
 			Sid: "Allow attachment of persistent resources", Effect: "Allow", Principal: Principal{principal}, Resource: "*",
-			Action: []string{"kms:CreateGrant", "kms:ListGrants", "kms:RevokeGrant"},
-			// For services such as EBS alone: nobody can make a grant to himself.
-			Condition: map[string]map[string]string{"Bool": {"kms:GrantIsForAWSResource": "true"}},
+			Action:    []string{"kms:CreateGrant", "kms:ListGrants", "kms:RevokeGrant"},
+			Condition: &Condition{ForAWSResource{"true"}},
 		},
 	}
 }

@@ -7,6 +7,7 @@ printf '[Service]\nExecStart=/usr/bin/sleep infinity\n' >/etc/systemd/system/$un
 make_volume orders /srv/orders "database_unit: $unit"
 volseal reload
 init_all orders
+within 60 'the agent has backed the header up' compgen -G '/var/lib/volseal/headers/orders/g1-*.img'
 
 # finds CODE STATUS NAME runs doctor, which must end so, with just that line failed or warned of.
 finds() {

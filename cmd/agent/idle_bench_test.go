@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -41,8 +43,8 @@ const (
 
 // BenchmarkIdle is an agent at rest: its real wiring, KMS client, keyring and
 // metrics; a kernel that says that everything is mounted; and one data key a
-// volume, so that each probe is a request of its own. The emulated KMS runs in
-// the same process and is counted in, so the figures are upper bounds.
+// volume, so that each probe is a request of its own. The emulated KMS is another
+// process; the scraping client is counted in.
 func BenchmarkIdle(b *testing.B) {
 	for b.Loop() {
 		h := newIdleHost(b)
@@ -80,11 +82,11 @@ func newIdleHost(b *testing.B) *idleHost {
 	ctx, cancel := context.WithCancel(b.Context())
 	a := &agent{log: slog.New(slog.DiscardHandler)}
 	a.metrics = newMetrics(a)
-	client, server := idleKMS(b, a)
+	client, arn := idleKMS(b, a)
 	cfg := &config.Config{KMS: config.KMS{Timeout: 5 * time.Second, ProofMaxAge: 10 * time.Second, ProbeInterval: idleProbe}}
 	a.keyring = envelope.NewKeyring(client, a.keyringOptions(cfg))
 	kernel := &idleKernel{headers: map[uint32]*volume.Header{}}
-	names := kernel.volumes(b, a.keyring, server, cfg)
+	names := kernel.volumes(b, a.keyring, arn, cfg)
 	claims, err := volume.NewClaims(b.TempDir())
 	if err != nil {
 		b.Fatal(err)
@@ -110,22 +112,72 @@ func newIdleHost(b *testing.B) *idleHost {
 	}}
 }
 
-// idleKMS is the emulated KMS, and the agent's client of it.
-func idleKMS(b *testing.B, a *agent) (*kms.Client, *emulator.Server) {
-	b.Helper()
+// emulatorCommand is the name by which the test program is an emulated KMS.
+const emulatorCommand = "kms-emulator"
+
+// serveEmulator prints its address and the ARN of a key, and serves until its
+// standard input ends, which it does with whoever started it.
+func serveEmulator() {
 	creds := aws.NewCredentials()
 	creds.Add(aws.Credential{
 		AccessKeyID: "ASIAHOST", SecretAccessKey: "secret", SessionToken: "token",
 		Principal: aws.AssumedRole(aws.PlatformAccount, "volseal-host", "i-0123456789abcdef0"),
 	})
 	server := emulator.New(emulator.Options{Credentials: creds, Calls: aws.NewCallLog(), Faults: aws.NewFaults()})
+	arn, err := server.CreateKey(aws.CustomerAccount, "us-east-1", "", "", true)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	listener := httptest.NewServer(server)
-	b.Cleanup(listener.Close)
+	defer listener.Close()
+	fmt.Println(listener.URL, arn)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+// idleKMS is the agent's client of an emulated KMS, and a key there.
+func idleKMS(b *testing.B, a *agent) (client *kms.Client, arn string) {
+	b.Helper()
+	url := ""
+	if _, err := fmt.Fscan(startEmulator(b), &url, &arn); err != nil {
+		b.Fatal(err)
+	}
 	provider := sdk.CredentialsProviderFunc(func(context.Context) (sdk.Credentials, error) {
 		return sdk.Credentials{AccessKeyID: "ASIAHOST", SecretAccessKey: "secret", SessionToken: "token"}, nil
 	})
-	sdkConfig := sdk.Config{Region: "us-east-1", BaseEndpoint: &listener.URL, Credentials: provider}
-	return kms.New(kms.NewClient(sdkConfig), kms.Options{Observer: a.metrics.KMSRequest}), server
+	sdkConfig := sdk.Config{Region: "us-east-1", BaseEndpoint: &url, Credentials: provider}
+	return kms.New(kms.NewClient(sdkConfig), kms.Options{Observer: a.metrics.KMSRequest}), arn
+}
+
+// startEmulator returns what the other process prints. It ends with the benchmark.
+func startEmulator(b *testing.B) io.Reader {
+	b.Helper()
+	self, err := os.Executable()
+	name := filepath.Join(b.TempDir(), emulatorCommand)
+	if err == nil {
+		err = os.Symlink(self, name)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.CommandContext(b.Context(), name)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = stdin.Close()
+		_ = cmd.Wait()
+	})
+	return stdout
 }
 
 // idleKernel has every volume attached, open and mounted. Only what a pass over
@@ -136,12 +188,8 @@ type idleKernel struct {
 }
 
 // volumes adds them to the configuration, each with a wrapped key of its own.
-func (k *idleKernel) volumes(b *testing.B, ring *envelope.Keyring, server *emulator.Server, cfg *config.Config) (names []string) {
+func (k *idleKernel) volumes(b *testing.B, ring *envelope.Keyring, arn string, cfg *config.Config) (names []string) {
 	b.Helper()
-	arn, err := server.CreateKey(aws.CustomerAccount, "us-east-1", "", "", true)
-	if err != nil {
-		b.Fatal(err)
-	}
 	for i := range idleVolumes {
 		name := fmt.Sprintf("volume-%d", i)
 		ec, err := envelope.NewContext("db-"+name, nil)

@@ -43,8 +43,8 @@ func (a *agent) Status() volume.Snapshot { return a.reconciler.Snapshot() }
 func (a *agent) Volume(name string) (volume.Status, bool) { return a.reconciler.Volume(name) }
 
 // Do implements control.Agent.
-func (a *agent) Do(_ context.Context, name string, verb volume.Verb, _ control.Peer) (uint64, error) {
-	return a.reconciler.Do(name, verb)
+func (a *agent) Do(_ context.Context, name string, order volume.Order, _ control.Peer) (uint64, error) {
+	return a.reconciler.Do(name, order)
 }
 
 // Changes implements control.Agent.

@@ -34,7 +34,7 @@ type Agent interface {
 	// Do records a wish for a volume and returns its number, to be compared with
 	// volume.Status.Answered. It does not wait for the wish to come true.
 	// Errors: volume.ErrNoSuchVolume, *volume.ConflictError, *fault.Error.
-	Do(ctx context.Context, name string, verb volume.Verb, by Peer) (wish uint64, err error)
+	Do(ctx context.Context, name string, order volume.Order, by Peer) (wish uint64, err error)
 	// FlushCache forgets every cached data key.
 	FlushCache(ctx context.Context) error
 	// Reload reads the configuration anew. With a bad one the old one stays and
@@ -51,9 +51,9 @@ type Agent interface {
 
 // Accepted is the answer to a recorded wish.
 type Accepted struct {
-	Volume string      `json:"volume"`
+	Volume string      `json:"volume"` // its name
 	Verb   volume.Verb `json:"verb"`
-	Wish   uint64      `json:"wish_seq"`
+	Wish   uint64      `json:"wish_seq"` // its number, to be compared with answered_seq of the volume
 	run    string      // the run of the agent that gave the wish its number
 }
 

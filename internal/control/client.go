@@ -3,6 +3,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -33,12 +35,11 @@ type Client struct {
 
 // NewClient makes a client for the socket at this path. It does not connect yet.
 func NewClient(socket string) *Client {
-	dialer := net.Dialer{Timeout: 5 * time.Second}
 	return &Client{
 		socket: socket,
 		http: &http.Client{Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return dialer.DialContext(ctx, "unix", socket)
+				return dial(ctx, socket)
 			},
 			DisableCompression: true,
 			MaxIdleConns:       1,
@@ -98,30 +99,30 @@ func (c *Client) Volume(ctx context.Context, name string) (volume.Status, error)
 }
 
 // Do records a wish.
-func (c *Client) Do(ctx context.Context, name string, verb volume.Verb) (Accepted, error) {
+func (c *Client) Do(ctx context.Context, name string, order volume.Order) (Accepted, error) {
 	var a Accepted
 	if err := checkName(name); err != nil {
 		return a, err
 	}
-	m, err := c.ask(ctx, request{http.MethodPost, volumePath(name) + "/" + string(verb), moment{}, 0}, &a)
+	m, err := c.ask(ctx, request{method: http.MethodPost, path: volumePath(name) + "/" + string(order.Verb), body: order}, &a)
 	a.run = m.run
 	return a, err
 }
 
 // FlushCache has the agent forget every cached data key.
 func (c *Client) FlushCache(ctx context.Context) error {
-	_, err := c.ask(ctx, request{http.MethodPost, "/v1/cache/flush", moment{}, 0}, new(Done))
+	_, err := c.ask(ctx, request{method: http.MethodPost, path: "/v1/cache/flush"}, new(Done))
 	return err
 }
 
 // Reload has the agent read its configuration anew.
 func (c *Client) Reload(ctx context.Context) error {
-	_, err := c.ask(ctx, request{http.MethodPost, "/v1/reload", moment{}, 0}, new(Done))
+	_, err := c.ask(ctx, request{method: http.MethodPost, path: "/v1/reload"}, new(Done))
 	return err
 }
 
 func (c *Client) status(ctx context.Context, after moment) (s volume.Snapshot, m moment, err error) {
-	m, err = c.ask(ctx, request{http.MethodGet, "/v1/volumes", after, MaxWait}, &s)
+	m, err = c.ask(ctx, request{method: http.MethodGet, path: "/v1/volumes", after: after, wait: MaxWait}, &s)
 	return s, m, err
 }
 
@@ -129,15 +130,15 @@ func (c *Client) volume(ctx context.Context, name string, after moment, wait tim
 	if err := checkName(name); err != nil {
 		return s, m, err
 	}
-	m, err = c.ask(ctx, request{http.MethodGet, volumePath(name), after, wait}, &s)
+	m, err = c.ask(ctx, request{method: http.MethodGet, path: volumePath(name), after: after, wait: wait}, &s)
 	return s, m, err
 }
 
-// checkName refuses what would name another path.
+// checkName refuses what would name another path, or fill the request's line.
 func checkName(name string) error {
-	switch name {
-	case "", ".", "..":
-		return NoSuchVolume(name)
+	const longest = 1 << 10
+	if name == "" || name == "." || name == ".." || len(name) > longest {
+		return NoSuchVolume(clip(name))
 	}
 	return nil
 }
@@ -148,6 +149,7 @@ func volumePath(name string) string { return "/v1/volumes/" + url.PathEscape(nam
 // newer, or after wait.
 type request struct {
 	method, path string
+	body         any // its arguments, nil for none
 	after        moment
 	wait         time.Duration
 }
@@ -168,14 +170,33 @@ func (r request) url() string {
 	return u
 }
 
+func (r request) make(ctx context.Context) (*http.Request, error) {
+	var arguments []byte
+	var err error
+	if r.body != nil {
+		arguments, err = json.Marshal(r.body)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("encode request: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, r.url(), bytes.NewReader(arguments))
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	if len(arguments) > 0 {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	return req, nil
+}
+
 // ask makes one request and decodes its answer. Unknown fields are accepted: a
 // newer agent may say more.
 func (c *Client) ask(ctx context.Context, r request, into any) (moment, error) {
 	bounded, cancel := context.WithTimeout(ctx, r.limit())
 	defer cancel()
-	req, err := http.NewRequestWithContext(bounded, r.method, r.url(), http.NoBody)
+	req, err := r.make(bounded)
 	if err != nil {
-		return moment{}, fmt.Errorf("make request: %w", err)
+		return moment{}, err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -224,15 +245,32 @@ func (c *Client) unanswered(ctx context.Context, err error) error {
 		e.Hint = "Run it as root, or as a member of the group volseal or of the operator group."
 	case errors.Is(err, fs.ErrNotExist):
 		e.Message = "The agent is not running: there is no socket " + c.socket + "."
-		e.Hint = "Start it with `systemctl start volseal.socket volseal.service`."
+		e.Hint = c.startHint()
 	case errors.Is(err, syscall.ECONNREFUSED):
 		e.Message = "The agent is not running: nothing listens on " + c.socket + "."
-		e.Hint = "Start it with `systemctl start volseal.socket volseal.service`."
+		e.Hint = c.startHint()
+	case c.socket != DefaultSocket && isDial(err):
+		e.Message = "The agent cannot be reached by " + strconv.Quote(c.socket) + ": " + plain(err) + "."
+		e.Hint = c.startHint()
 	default:
 		e.Message = "The agent did not answer: " + plain(err) + "."
 		e.Hint = "See `systemctl status volseal` and `journalctl -u volseal`."
 	}
 	return e
+}
+
+func isDial(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// startHint begins with the likelier mistake: another socket was named.
+func (c *Client) startHint() string {
+	const start = "Start it with `systemctl start volseal.socket volseal.service`."
+	if c.socket == DefaultSocket {
+		return start
+	}
+	return "The agent's own socket is " + DefaultSocket + ". " + start
 }
 
 // plain strips the request's line from a transport error.

@@ -42,7 +42,7 @@ func TestAwaitFollowsEvents(t *testing.T) {
 	agent := agentWith(old)
 	socket := controltest.Serve(t, control.Options{Agent: agent, Permit: as(control.Operate), Log: discard()})
 	c := client(t, socket)
-	accepted, err := c.Do(t.Context(), "orders", volume.VerbUnlock)
+	accepted, err := c.Do(t.Context(), "orders", volume.Order{Verb: volume.VerbUnlock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestAwaitTimesOut(t *testing.T) {
 	agent := agentWith(orders())
 	socket := controltest.Serve(t, control.Options{Agent: agent, Permit: as(control.Operate), Log: discard()})
 	c := client(t, socket)
-	accepted, err := c.Do(t.Context(), "orders", volume.VerbUnlock)
+	accepted, err := c.Do(t.Context(), "orders", volume.Order{Verb: volume.VerbUnlock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestAwaitSurvivesRestart(t *testing.T) {
 	}
 	defer stop()
 	c := client(t, socket)
-	accepted, err := c.Do(t.Context(), "orders", volume.VerbUnlock)
+	accepted, err := c.Do(t.Context(), "orders", volume.Order{Verb: volume.VerbUnlock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestAwaitVolumeGone(t *testing.T) {
 	agent := agentWith(orders())
 	socket := controltest.Serve(t, control.Options{Agent: agent, Permit: as(control.Operate), Log: discard()})
 	c := client(t, socket)
-	accepted, err := c.Do(t.Context(), "orders", volume.VerbUnlock)
+	accepted, err := c.Do(t.Context(), "orders", volume.Order{Verb: volume.VerbUnlock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestAwaitVolumeGone(t *testing.T) {
 func TestAwaitInterrupted(t *testing.T) {
 	socket := controltest.Serve(t, control.Options{Agent: agentWith(orders()), Permit: as(control.Operate), Log: discard()})
 	c := client(t, socket)
-	accepted, err := c.Do(t.Context(), "orders", volume.VerbUnlock)
+	accepted, err := c.Do(t.Context(), "orders", volume.Order{Verb: volume.VerbUnlock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func TestPathNames(t *testing.T) {
 	socket := controltest.Serve(t, control.Options{Agent: agent, Permit: as(control.Destroy), Log: discard()})
 	c := client(t, socket)
 	for _, name := range []string{"", ".", "..", "../cache", "orders/lock", "a?b", "a#b", "a%2Fb", "ä b", strings.Repeat("x", 3000)} {
-		_, err := c.Do(t.Context(), name, volume.VerbLock)
+		_, err := c.Do(t.Context(), name, volume.Order{Verb: volume.VerbLock})
 		if codeOf(err) != control.CodeNoSuchVolume {
 			t.Errorf("%.20q: %v", name, err)
 		}

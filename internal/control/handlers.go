@@ -3,14 +3,9 @@
 package control
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/volseal/volseal/internal/volume"
@@ -59,10 +54,11 @@ func (s *Server) await(r *http.Request) (string, error) {
 	if wait == 0 || r.URL.Query().Get("cursor") != s.cursor(revision) {
 		return s.cursor(revision), nil
 	}
-	if !s.waits.TryAcquire(1) {
+	waits := s.placesOf(connOf(r.Context())).waits
+	if !waits.TryAcquire(1) {
 		return "", overloaded()
 	}
-	defer s.waits.Release(1)
+	defer waits.Release(1)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
@@ -91,10 +87,15 @@ func waitOf(r *http.Request) (time.Duration, error) {
 	return d, nil
 }
 
+// wish records an order of this verb; its arguments are the body.
 func wish(verb volume.Verb) func(*Server, *http.Request) (answer, error) {
 	return func(s *Server, r *http.Request) (answer, error) {
+		order := volume.Order{Verb: verb}
+		if err := decodeBody(r, &order); err != nil {
+			return answer{}, err
+		}
 		name := r.PathValue("name")
-		seq, err := s.agent.Do(r.Context(), name, verb, connOf(r.Context()).peer)
+		seq, err := s.agent.Do(r.Context(), name, order, connOf(r.Context()).peer)
 		if err != nil {
 			return answer{}, err
 		}
@@ -122,42 +123,4 @@ func (s *Server) readyz(*http.Request) (answer, error) {
 		return answer{}, &Error{Code: CodeNotReady, Message: "Not every volume is mounted.", Hint: "See `volseal status`."}
 	}
 	return answer{body: Done{OK: true}}, nil
-}
-
-// acceptEmpty refuses a body with anything in it: no verb takes arguments. An
-// empty object is allowed, because generic clients send one.
-func acceptEmpty(r *http.Request) error {
-	if r.Body == nil || r.Body == http.NoBody {
-		return nil
-	}
-	raw, err := io.ReadAll(r.Body)
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return &Error{Code: CodeTooLarge, Message: fmt.Sprintf("The body is larger than %d bytes.", large.Limit)}
-	case err != nil:
-		return fmt.Errorf("read request: %w", cutShort(err))
-	case len(strings.TrimSpace(string(raw))) == 0:
-		return nil
-	}
-	if t, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); t != "application/json" {
-		return &Error{Code: CodeUnsupportedMedia, Message: "A body must be application/json."}
-	}
-	return decodeEmpty(raw)
-}
-
-func decodeEmpty(raw []byte) error {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &fields); err != nil || fields == nil {
-		return badRequest("The body must be one JSON object.")
-	}
-	for name := range fields {
-		return badRequest(fmt.Sprintf("The field %.40q is unknown.", name))
-	}
-	return nil
-}
-
-// cutShort marks a body that could not be read as the client's doing.
-func cutShort(err error) error {
-	return errors.Join(context.Canceled, err)
 }

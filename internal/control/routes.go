@@ -17,6 +17,7 @@ type route struct {
 	needs  Permission
 	verb   string   // the word in audit and metrics; "" for what only reads
 	query  []string // the parameters it knows
+	takes  bool     // it has arguments, in the body, which handle decodes
 	status int
 	handle func(*Server, *http.Request) (answer, error)
 }
@@ -31,12 +32,12 @@ type answer struct {
 func routes() []route {
 	waiting := []string{"wait", "cursor"}
 	all := []route{
-		{"GET", "/v1/volumes", Read, "", waiting, http.StatusOK, (*Server).listVolumes},
-		{"GET", "/v1/volumes/{name}", Read, "", waiting, http.StatusOK, (*Server).showVolume},
-		{"GET", "/v1/healthz", Read, "", nil, http.StatusOK, (*Server).healthz},
-		{"GET", "/v1/readyz", Read, "", nil, http.StatusOK, (*Server).readyz},
-		{"POST", "/v1/cache/flush", Operate, "cache-flush", nil, http.StatusOK, (*Server).flushCache},
-		{"POST", "/v1/reload", Operate, "reload", nil, http.StatusOK, (*Server).reload},
+		{"GET", "/v1/volumes", Read, "", waiting, false, http.StatusOK, (*Server).listVolumes},
+		{"GET", "/v1/volumes/{name}", Read, "", waiting, false, http.StatusOK, (*Server).showVolume},
+		{"GET", "/v1/healthz", Read, "", nil, false, http.StatusOK, (*Server).healthz},
+		{"GET", "/v1/readyz", Read, "", nil, false, http.StatusOK, (*Server).readyz},
+		{"POST", "/v1/cache/flush", Operate, "cache-flush", nil, false, http.StatusOK, (*Server).flushCache},
+		{"POST", "/v1/reload", Operate, "reload", nil, false, http.StatusOK, (*Server).reload},
 	}
 	return append(all,
 		wishRoute(volume.VerbInit, Destroy),
@@ -50,7 +51,7 @@ func routes() []route {
 
 // wishRoute is a verb on a volume.
 func wishRoute(verb volume.Verb, needs Permission) route {
-	return route{"POST", "/v1/volumes/{name}/" + string(verb), needs, string(verb), nil, http.StatusAccepted, wish(verb)}
+	return route{"POST", "/v1/volumes/{name}/" + string(verb), needs, string(verb), nil, true, http.StatusAccepted, wish(verb)}
 }
 
 // Verbs lists the audited verbs, for metrics.

@@ -53,6 +53,19 @@ func (w *worker) checkCanary(ctx context.Context, o observed) error {
 	return nil
 }
 
+// forgetExams: what is closed, or has lost its key or its disk, is examined as
+// new when it is mounted again. What was opened a moment ago passed them all.
+func (w *worker) forgetExams(o observed) {
+	if !o.complete {
+		return
+	}
+	switch o.facts.phase() {
+	case Unlocked, Mounted, Quarantined:
+	default:
+		w.canary = canary{}
+	}
+}
+
 func (w *worker) passedExams() {
 	w.canary.passed, w.canary.due = true, time.Now().Add(w.probeInterval())
 }

@@ -146,6 +146,26 @@ func TestWouldNotSurvive(t *testing.T) {
 	}
 }
 
+// An opening has asked all that an exam asks: it is not asked again before the
+// probe interval, which would hold up the status of a host that boots.
+func TestOpeningIsTheFirstExam(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := formatted(t, dir)
+		before := w.kms.count()
+		h := startHost(t, w, dir)
+		defer h.stop()
+		h.await("sound", func(s Status) bool { return s.Phase == Mounted && s.WouldSurviveReboot })
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if n := w.kms.count() - before; n != 1 || w.tries != 0 {
+			t.Errorf("%d calls of KMS, %d keyslots tried; want the one call of the opening", n, w.tries)
+		}
+	})
+}
+
 // What is told of the next boot is told within two intervals where the key or
 // the disk says so.
 func TestCanaryIsTimely(t *testing.T) {

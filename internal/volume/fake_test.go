@@ -515,7 +515,7 @@ func (h *host) stop() {
 
 func (h *host) do(v Verb) {
 	h.t.Helper()
-	if _, err := h.r.Do("orders", v); err != nil {
+	if _, err := h.r.Do("orders", Order{Verb: v}); err != nil {
 		h.t.Fatalf("%s: %v", v, err)
 	}
 }

@@ -233,7 +233,7 @@ func (f *fleet) boot(t *testing.T, dir string, init bool) (decrypts int) {
 		if !init {
 			break
 		}
-		if _, err := r.Do(s.Name, VerbInit); err != nil {
+		if _, err := r.Do(s.Name, Order{Verb: VerbInit}); err != nil {
 			t.Fatal(err)
 		}
 	}

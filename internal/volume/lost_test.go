@@ -38,7 +38,7 @@ func TestLostDeviceIsQuarantinedAndReattached(t *testing.T) {
 				if want := []string{"unmount", "close"}; !slices.Equal(w.deeds(), want) || !lost(h.status()) {
 					t.Errorf("did %v, want %v; %+v", w.deeds(), want, h.status())
 				}
-				if _, err := h.r.Do("orders", VerbUnlock); fault.ReasonOf(err) != "device-lost" || fault.ClassOf(err) != fault.Integrity {
+				if _, err := h.r.Do("orders", Order{Verb: VerbUnlock}); fault.ReasonOf(err) != "device-lost" || fault.ClassOf(err) != fault.Integrity {
 					t.Errorf("unlock: %v", err)
 				}
 				h.do(VerbReattach)

@@ -23,7 +23,6 @@ type observed struct {
 	cloud    CloudVolume
 	mapping  Mapping
 	wiped    bool // it is suspended, and its key is gone from the kernel
-	pending  Mapping
 	mount    MountFact
 	facts    Facts
 	complete bool // everything on this host was seen
@@ -39,7 +38,7 @@ func (w *worker) observe(ctx context.Context) (observed, error) {
 		return o, err
 	}
 	for _, look := range []func(context.Context, *observed) error{
-		w.lookMapping, w.lookMount, w.lookDevice, w.lookHolders,
+		w.lookMapping, w.lookMount, w.lookPending, w.lookDevice, w.lookHolders,
 	} {
 		if err := look(ctx, &o); err != nil {
 			return o, err
@@ -99,14 +98,22 @@ func (w *worker) recall() (observed, error) {
 }
 
 func (w *worker) lookMapping(ctx context.Context, o *observed) (err error) {
-	if o.mapping, err = w.ports.Crypt.Mapping(ctx, o.spec.Mapping()); err != nil {
-		return err
-	}
-	o.pending, err = w.ports.Crypt.Mapping(ctx, o.spec.Pending())
-	o.facts.Pending = o.pending.Present
+	o.mapping, err = w.ports.Crypt.Mapping(ctx, o.spec.Mapping())
 	if err == nil && o.mapping.Suspended {
 		err = w.lookSuspended(ctx, o)
 	}
+	return err
+}
+
+// lookPending is skipped for a mounted volume, the usual case by far: nothing of
+// an opening can be left there, and to see that a name is absent takes a look at
+// every mapping of the host.
+func (w *worker) lookPending(ctx context.Context, o *observed) error {
+	if o.facts.Mount == MountHere && o.mapping.Present {
+		return nil
+	}
+	m, err := w.ports.Crypt.Mapping(ctx, o.spec.Pending())
+	o.facts.Pending = m.Present
 	return err
 }
 

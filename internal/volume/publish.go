@@ -31,10 +31,6 @@ func (w *worker) publish(o observed, seq uint64) {
 	w.describe(&s, w.spec, w.claim)
 	s.LastProof = timeOrNil(w.lastProof)
 	s.WouldSurviveReboot = phase == Mounted && s.Wish == WishMounted && w.canary.passed && w.failing.n == 0
-	if phase != Mounted && phase != Quarantined {
-		w.canary = canary{}
-		s.WouldSurviveReboot = false
-	}
 	w.explainFailure(&s)
 	s.Answered = seq
 	w.status = s

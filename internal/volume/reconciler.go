@@ -29,9 +29,16 @@ const (
 	VerbAcceptHeader Verb = "accept-header"
 )
 
+// Order is what an operator asks of a volume: a verb, and what that verb needs to
+// know, as it came over the socket. Nothing of it is validated.
+type Order struct {
+	Verb Verb `json:"-"`
+}
+
 // Reconciler runs one worker a volume. Its methods may be called from anywhere.
 type Reconciler struct {
 	ports Ports
+	woken chan struct{} // capacity one
 
 	mu       sync.Mutex
 	ctx      context.Context // nil until Run
@@ -51,7 +58,10 @@ type running struct {
 
 // NewReconciler has no volumes until Apply.
 func NewReconciler(p Ports) *Reconciler {
-	return &Reconciler{ports: p, workers: map[string]*running{}, leaving: map[string]<-chan struct{}{}, changed: make(chan struct{})}
+	return &Reconciler{
+		ports: p, woken: make(chan struct{}, 1),
+		workers: map[string]*running{}, leaving: map[string]<-chan struct{}{}, changed: make(chan struct{}),
+	}
 }
 
 // Run works until ctx ends, and returns when every worker has stopped. All
@@ -63,7 +73,7 @@ func (r *Reconciler) Run(ctx context.Context) {
 		r.start(w)
 	}
 	r.mu.Unlock()
-	<-ctx.Done()
+	r.wakeUp(ctx)
 	r.wg.Wait()
 }
 
@@ -172,10 +182,35 @@ func (r *Reconciler) all() []*running {
 	return slices.Collect(maps.Values(r.workers))
 }
 
-// Wake rings every worker: something on the host changed, and each looks for itself.
+// Wake has every worker look for itself: something on the host changed. It does
+// not block.
 func (r *Reconciler) Wake() {
-	for _, w := range r.all() {
-		w.ring()
+	select {
+	case r.woken <- struct{}{}:
+	default:
+	}
+}
+
+// wakePause is between two looks of everybody. When many volumes open at once,
+// the host changes in every moment, and each change concerns one of them.
+const wakePause = 100 * time.Millisecond
+
+// wakeUp rings every worker after Wake, a burst of changes once.
+func (r *Reconciler) wakeUp(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.woken:
+		}
+		for _, w := range r.all() {
+			w.ring()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wakePause):
+		}
 	}
 }
 
@@ -208,12 +243,12 @@ func (r *Reconciler) worker(name string) (*running, bool) {
 
 // Do records a wish, durably, and returns its number; see Status.Answered. The
 // errors are ErrNoSuchVolume, *ConflictError and *fault.Error.
-func (r *Reconciler) Do(name string, verb Verb) (seq uint64, err error) {
+func (r *Reconciler) Do(name string, o Order) (seq uint64, err error) {
 	w, ok := r.worker(name)
 	if !ok {
 		return 0, fmt.Errorf("%w: %q", ErrNoSuchVolume, name)
 	}
-	seq, err = w.do(verb)
+	seq, err = w.do(o.Verb)
 	if err == nil {
 		w.ring()
 		r.tell()

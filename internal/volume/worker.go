@@ -157,6 +157,7 @@ func (w *worker) pass(ctx context.Context) (rest time.Duration, again bool) {
 		return o.rest(time.Until(w.pause.until)), false
 	}
 	o.seq = seq
+	w.forgetExams(o)
 	if err == nil {
 		err = w.lookHeader(ctx, &o)
 	}

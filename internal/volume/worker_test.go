@@ -80,7 +80,7 @@ func TestIntegrityQuarantinesUntilReattach(t *testing.T) {
 		if s := h.status(); s.Phase != Quarantined || s.Error == "" || w.kms.count() != calls {
 			t.Fatalf("a restart forgot the quarantine, or KMS was asked in it: %+v", s)
 		}
-		if _, err := h.r.Do("orders", VerbUnlock); fault.ClassOf(err) != fault.Integrity {
+		if _, err := h.r.Do("orders", Order{Verb: VerbUnlock}); fault.ClassOf(err) != fault.Integrity {
 			t.Errorf("unlock in quarantine: %v", err)
 		}
 		h.do(VerbReattach)
@@ -271,7 +271,7 @@ func crashInit(t *testing.T, n int, after bool) (finished bool) {
 		h.do(VerbInit)
 		h.await("mounted", func(s Status) bool { return s.Phase == Mounted && s.Class == fault.None })
 	}
-	if _, err := h.r.Do("orders", VerbInit); err == nil {
+	if _, err := h.r.Do("orders", Order{Verb: VerbInit}); err == nil {
 		t.Error("init was accepted twice")
 	}
 	if w.data != "rows" {
@@ -311,7 +311,7 @@ func TestBlankIsNotFormattedUnasked(t *testing.T) {
 		h = startHost(t, w, dir)
 		defer h.stop()
 		h.await("Quarantined", func(s Status) bool { return s.Phase == Quarantined && s.Reason == "header-gone" })
-		if _, err := h.r.Do("orders", VerbInit); err == nil {
+		if _, err := h.r.Do("orders", Order{Verb: VerbInit}); err == nil {
 			t.Error("init of a volume whose header is gone was accepted")
 		}
 	})
@@ -379,7 +379,7 @@ func TestUnreadableClaimRefuses(t *testing.T) {
 				if s.Reason != "claim-unreadable" || len(w.calls) != 0 {
 					t.Errorf("status %+v, did %v", s, w.calls)
 				}
-				if _, err := h.r.Do("orders", VerbInit); err == nil {
+				if _, err := h.r.Do("orders", Order{Verb: VerbInit}); err == nil {
 					t.Error("init over an unreadable claim was accepted")
 				}
 			})
@@ -391,7 +391,7 @@ func TestNoSuchVolume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := startHost(t, newWorld(), t.TempDir())
 		defer h.stop()
-		if _, err := h.r.Do("ordres", VerbUnlock); !errors.Is(err, ErrNoSuchVolume) {
+		if _, err := h.r.Do("ordres", Order{Verb: VerbUnlock}); !errors.Is(err, ErrNoSuchVolume) {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -15,8 +15,8 @@ import (
 
 // Call is one wish as the agent received it.
 type Call struct {
+	volume.Order
 	Name string
-	Verb volume.Verb
 	By   control.Peer
 }
 
@@ -86,12 +86,12 @@ func (a *Agent) Volume(name string) (volume.Status, bool) {
 }
 
 // Do numbers the wish and has OnDo act on it.
-func (a *Agent) Do(_ context.Context, name string, verb volume.Verb, by control.Peer) (uint64, error) {
+func (a *Agent) Do(_ context.Context, name string, order volume.Order, by control.Peer) (uint64, error) {
 	v, ok := a.Volume(name)
 	if !ok {
 		return 0, volume.ErrNoSuchVolume
 	}
-	c := Call{Name: name, Verb: verb, By: by}
+	c := Call{Order: order, Name: name, By: by}
 	a.mu.Lock()
 	a.calls = append(a.calls, c)
 	a.mu.Unlock()

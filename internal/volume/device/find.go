@@ -26,9 +26,10 @@ type Options struct {
 	Models []string // exact, without the padding; on EC2 "Amazon Elastic Block Store"
 }
 
-// Finder implements volume.Devices. It keeps nothing between calls.
+// Finder implements volume.Devices. Each call looks at what is there now.
 type Finder struct {
 	sys, dev string
+	serials  memo
 	mu       sync.Mutex
 	models   []string
 }
@@ -85,6 +86,9 @@ func (f *Finder) insist(ctx context.Context, id string) (volume.Device, error) {
 	defer pause.Stop()
 	for again := looks - 1; ; again-- {
 		d, err := f.look(id)
+		if err != nil {
+			f.serials.forget() // no doubt, and no absence, rests on what was remembered
+		}
 		if again == 0 || fault.ReasonOf(err) != reasonDuplicate {
 			return d, err
 		}
@@ -142,7 +146,7 @@ func (f *Finder) withSerial(class, attribute, serial string) ([]string, error) {
 			continue
 		}
 		dir := filepath.Join(class, name)
-		s, err := read(dir, attribute)
+		s, err := f.serials.read(dir, attribute)
 		if vanished(err) {
 			continue // unplugged while we looked; if it was ours, there is no device
 		}

@@ -199,3 +199,52 @@ func TestFindHearsCancellation(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestFindReadsAnUnidentifiedControllerAgain: a controller that was plugged in a
+// moment ago has no serial yet, and has one in the next moment.
+func TestFindReadsAnUnidentifiedControllerAgain(t *testing.T) {
+	const file = "devices/pci0000:00/nvme/nvme7/serial"
+	f := root().with(controller("7", serial, ebs, "259:3")).with(sysfs{file: strings.Repeat(" ", 20) + "\n"}).build(t)
+	if _, err := f.Find(t.Context(), id); !errors.Is(err, volume.ErrNoDevice) {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(filepath.Join(f.sys, file)), os.WriteFile(filepath.Join(f.sys, file), []byte(serial+"\n"), 0o444)); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := f.Find(t.Context(), id); err != nil || d.Path != "/dev/nvme7n1" {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
+
+// TestFindSeesAnotherDiskUnderTheSameName protects against a serial that is
+// remembered beyond the life of its disk: names are given again at once.
+func TestFindSeesAnotherDiskUnderTheSameName(t *testing.T) {
+	f := root().with(controller("7", serial, ebs, "259:3")).build(t)
+	if _, err := f.Find(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	for _, class := range []string{"block/nvme7n1", "class/nvme/nvme7"} {
+		if err := os.Remove(filepath.Join(f.sys, class)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := f.Find(t.Context(), id); !errors.Is(err, volume.ErrNoDevice) {
+		t.Errorf("unplugged: %v", err)
+	}
+	other := "devices/pci0000:00/nvme/nvme7/serial"
+	err := errors.Join(
+		os.Remove(filepath.Join(f.sys, other)),
+		os.WriteFile(filepath.Join(f.sys, other), []byte("vol0bbbbbbbbbbbbbbbb\n"), 0o444),
+		os.Symlink(filepath.Join(f.sys, "devices/pci0000:00/nvme/nvme7/nvme7n1"), filepath.Join(f.sys, "block/nvme7n1")),
+		os.Symlink(filepath.Join(f.sys, "devices/pci0000:00/nvme/nvme7"), filepath.Join(f.sys, "class/nvme/nvme7")),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := f.Find(t.Context(), id); !errors.Is(err, volume.ErrNoDevice) {
+		t.Errorf("another disk: %+v, %v", d, err)
+	}
+	if d, err := f.Find(t.Context(), "vol-0bbbbbbbbbbbbbbbb"); err != nil || d.Path != "/dev/nvme7n1" {
+		t.Errorf("another disk by its own serial: %+v, %v", d, err)
+	}
+}

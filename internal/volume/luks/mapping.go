@@ -46,8 +46,24 @@ func (l *LUKS) Mapping(_ context.Context, name string) (volume.Mapping, error) {
 	return m, err
 }
 
-// findMapping returns the sysfs directory of a mapping, or "".
+// findMapping returns the sysfs directory of a mapping, or "". Names are unique
+// in the kernel, so one that is where it was last is the one that is meant; to
+// read the names of all mappings, for each of many volumes, is what is spared.
 func (l *LUKS) findMapping(name string) (string, error) {
+	if last, ok := l.places.Load(name); ok {
+		dir := last.(string)
+		if found, err := attribute(dir, "dm/name"); err == nil && found == name {
+			return dir, nil
+		}
+	}
+	dir, err := l.searchMapping(name)
+	if dir != "" {
+		l.places.Store(name, dir)
+	}
+	return dir, err
+}
+
+func (l *LUKS) searchMapping(name string) (string, error) {
 	block := filepath.Join(l.sys, "block")
 	names, err := entries(block)
 	if err != nil {

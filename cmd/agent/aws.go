@@ -194,6 +194,18 @@ func (c *connector) Decrypt(ctx context.Context, arn string, ec envelope.Context
 	return n.kms.Decrypt(ctx, arn, ec, wrapped)
 }
 
+// ReEncrypt implements envelope.KMS.
+func (c *connector) ReEncrypt(ctx context.Context, fromARN, toARN string, ec envelope.Context, wrapped []byte) ([]byte, error) {
+	if _, err := c.connectFor(ctx, fromARN); err != nil {
+		return nil, err
+	}
+	n, err := c.connectFor(ctx, toARN)
+	if err != nil {
+		return nil, err
+	}
+	return n.kms.ReEncrypt(ctx, fromARN, toARN, ec, wrapped)
+}
+
 // connectFor refuses a CMK of another region before KMS is asked: its own
 // answer, that no such key exists, would send the operator looking elsewhere.
 func (c *connector) connectFor(ctx context.Context, arn string) (*connection, error) {

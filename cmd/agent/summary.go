@@ -99,7 +99,7 @@ func reportUsage(w io.Writer, cmd *cobra.Command, e *usageError) {
 		fmt.Fprintln(w, e.hint)
 	}
 	if !cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(w, "Usage: %s\n", strings.Join(synopsis(cmd), " "))
+		fmt.Fprint(w, wrap("Usage: ", strings.Join(synopsis(cmd), " ")))
 	}
 	fmt.Fprintf(w, "Run `%s --help` for what it takes.\n", cmd.CommandPath())
 }

@@ -96,12 +96,15 @@ func TestPermissionTable(t *testing.T) {
 		"POST /v1/reload":                  control.Operate,
 		"POST /v1/volumes/orders/init":     control.Destroy,
 
-		"POST /v1/volumes/orders/accept-header": control.Destroy,
+		"POST /v1/volumes/orders/accept-header":  control.Destroy,
+		"POST /v1/volumes/orders/header/verify":  control.Operate,
+		"POST /v1/volumes/orders/header/backup":  control.Operate,
+		"POST /v1/volumes/orders/header/restore": control.Destroy,
 	}
 	for _, verb := range control.Verbs() {
 		path := map[string]string{"cache-flush": "/v1/cache/flush", "reload": "/v1/reload"}[verb]
 		if path == "" {
-			path = "/v1/volumes/orders/" + verb
+			path = "/v1/volumes/orders/" + strings.Replace(verb, "header-", "header/", 1)
 		}
 		if _, ok := want["POST "+path]; !ok {
 			t.Errorf("the verb %s has no row in this table", verb)

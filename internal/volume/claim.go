@@ -43,6 +43,8 @@ type Claim struct {
 	Wish       Wish        `json:"wish"`       // the operator's standing word
 	Quarantine *Quarantine `json:"quarantine"` // nil if sound
 	Revocation *Revocation `json:"revocation,omitempty"`
+	Pin        Pin         `json:"pin,omitzero"`
+	Rewrap     Rewrap      `json:"rewrap,omitzero"`
 }
 
 // Quarantine is why a volume is left alone until an operator decides.
@@ -87,15 +89,16 @@ func (c *Claims) HeaderImage(name string) string {
 	return filepath.Join(c.dir, "headers", name+".img")
 }
 
-// SetAside renames the header image of a volume of this name, if there is one:
-// it may be the only copy of the header of a volume that was here before.
+// SetAside renames the header images of a volume of this name, if there are any:
+// they may be the only copies of the header of a volume that was here before.
 func (c *Claims) SetAside(name string) error {
-	old := filepath.Join(c.dir, "headers", fmt.Sprintf("%s.%d.img", name, time.Now().UnixNano()))
-	err := os.Rename(c.HeaderImage(name), old)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	aside := filepath.Join(c.dir, "headers", fmt.Sprintf("%s.%d", name, time.Now().UnixNano()))
+	for from, to := range map[string]string{c.HeaderImage(name): aside + ".img", c.HeaderDir(name): aside} {
+		if err := os.Rename(from, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // Load returns the claim, or a fresh one wishing Mounted if there is none. A
@@ -168,7 +171,7 @@ func (c Claim) validate() error {
 	default:
 		return fmt.Errorf("wish %q is not known to this agent", c.Wish)
 	}
-	return nil
+	return c.validatePin()
 }
 
 // means reports whether two claims lead a boot to the same.

@@ -95,6 +95,7 @@ type Facts struct {
 	InitWanted  bool // an operator asked, in so many words, to format this volume
 	MayAttach   bool // configuration: attaching and detaching are ours to do
 	Quarantined bool // the claim says so
+	Rewrap      bool // the claim says that the data key is to be wrapped under another CMK
 	Stage       Stage
 	Cloud       CloudState
 	Device      bool

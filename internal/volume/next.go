@@ -15,6 +15,7 @@ const (
 	StepTakeBack    Step = "take-back"    // detach an attachment that is stuck in attaching
 	StepFormat      Step = "format"       // prove blankness, build the header, record the claim
 	StepWriteHeader Step = "write-header" // put the recorded header onto the device
+	StepRewrap      Step = "rewrap"       // wrap the data key under another CMK: add, verify, then remove
 	StepOpen        Step = "open"         // freeze, check, prove, open, check again, publish
 	StepRenew       Step = "renew"        // prove anew what this process opened: the proof grew old meanwhile
 	StepMount       Step = "mount"        // have systemd mount
@@ -31,7 +32,7 @@ func Steps() []Step {
 	return []Step{
 		StepRefuse, StepAttach, StepAwait, StepTakeBack, StepFormat, StepWriteHeader,
 		StepOpen, StepRenew, StepMount, StepUnmount, StepClose, StepDetach,
-		StepFreeze, StepResume, StepAbandon,
+		StepFreeze, StepResume, StepAbandon, StepRewrap,
 	}
 }
 
@@ -46,6 +47,7 @@ func (s Step) Title() string {
 		StepWriteHeader: "Format volume",
 		StepOpen:        "Unlock volume",
 		StepRenew:       "Unlock volume",
+		StepRewrap:      "Re-wrap data key",
 		StepMount:       "Mount volume",
 		StepUnmount:     "Unmount volume",
 		StepClose:       "Lock volume",
@@ -63,6 +65,7 @@ func (s Step) Title() string {
 //	              ▲ await             │ format,            │ (proof)         │ refused,
 //	              └ take-back         ▼ write-header       ▼                 ▼ or not ours: close, back to Sealed
 //	                                Sealed            Quarantined
+//	                                  └ rewrap first, if the claim says so
 //
 //	closing   Mounted ──unmount──▶ Unlocked ──close──▶ Sealed ──detach──▶ Detached
 //
@@ -211,6 +214,9 @@ func unlocking(f Facts) Step {
 	}
 	if f.InitWanted && f.Stage != StageFilesystem {
 		return StepRefuse // there is a header already: formatting it anew would destroy data
+	}
+	if f.Rewrap && f.Stage != StageFilesystem {
+		return StepRewrap
 	}
 	return StepOpen
 }

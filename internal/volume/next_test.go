@@ -8,18 +8,18 @@ import (
 )
 
 // everyFacts calls visit with every combination of facts that observe can make:
-// about nine million.
+// about eighteen million.
 func everyFacts(visit func(Facts)) {
 	bools := []bool{false, true}
 	for _, wish := range []Wish{WishMounted, WishSealed, WishDetached} {
 		for _, stage := range []Stage{StageNone, StageHeader, StageFilesystem, StageReady} {
 			for cloud := CloudUnasked; cloud <= CloudUnusable; cloud++ {
 				for header := HeaderUnread; header <= HeaderForeign; header++ {
-					for bits := range 1 << 9 {
+					for bits := range 1 << 10 {
 						b := func(i int) bool { return bools[bits>>i&1] }
 						f := Facts{
 							Wish: wish, Stage: stage, Cloud: cloud, Header: header,
-							Rebuild: b(0), InitWanted: b(1), MayAttach: b(2), Quarantined: b(3), Device: b(4), Pending: b(5), Proved: b(6), Held: b(7), Opened: b(8),
+							Rebuild: b(0), InitWanted: b(1), MayAttach: b(2), Quarantined: b(3), Device: b(4), Pending: b(5), Proved: b(6), Held: b(7), Opened: b(8), Rewrap: b(9),
 						}
 						everyMapping(f, visit)
 					}
@@ -66,6 +66,12 @@ func TestNextKeepsItsPromises(t *testing.T) {
 		}},
 		{"open needs our header on our attached device, and nothing open or mounted", func(f Facts, s Step) bool {
 			return s != StepOpen || f.Device && f.Header == HeaderLUKS2 && f.Cloud == CloudAttached && !f.open() && f.Mount == MountNone
+		}},
+		{"a re-wrap needs our header on our attached device, the claim's word, and no init under way", func(f Facts, s Step) bool {
+			return s != StepRewrap || f.Rewrap && f.Stage != StageFilesystem && f.Header == HeaderLUKS2 && f.Cloud == CloudAttached && !f.InitWanted
+		}},
+		{"no volume opens before its re-wrap is done", func(f Facts, s Step) bool {
+			return s != StepOpen || !f.Rewrap || f.Stage == StageFilesystem
 		}},
 		{"format needs the word init, a blank header area and no claim", func(f Facts, s Step) bool {
 			return s != StepFormat || f.InitWanted && f.Header == HeaderBlank && f.Stage == StageNone && f.Device && f.Cloud == CloudAttached
@@ -135,7 +141,7 @@ func TestNextKeepsItsPromises(t *testing.T) {
 
 func opens(s Step) bool {
 	switch s {
-	case StepAttach, StepFormat, StepWriteHeader, StepOpen, StepRenew, StepMount, StepTakeBack, StepResume:
+	case StepAttach, StepFormat, StepWriteHeader, StepOpen, StepRenew, StepMount, StepTakeBack, StepResume, StepRewrap:
 		return true
 	}
 	return false
@@ -214,6 +220,8 @@ func (f Facts) after(s Step) Facts {
 		}
 	case StepFormat, StepWriteHeader:
 		f.Stage, f.Header, f.InitWanted = StageFilesystem, HeaderLUKS2, false
+	case StepRewrap:
+		f.Rewrap = false
 	case StepOpen:
 		f.Stage, f.Mapping, f.Opened, f.Proved = StageReady, MapSound, true, false // a slow host
 	case StepRenew:

@@ -71,7 +71,7 @@ func (w *worker) recall() (observed, error) {
 	if w.claimErr != nil { // perhaps somebody mended it
 		w.claim, w.claimErr = w.ports.Claims.Load(w.spec.Name)
 	}
-	o := observed{spec: w.spec, claim: w.claim, volumeID: w.spec.VolumeID}
+	o := observed{spec: w.claim.pinned(w.spec), claim: w.claim, volumeID: w.spec.VolumeID}
 	if w.claimErr != nil {
 		o.facts.Wish = WishMounted
 		return o, w.claimErr
@@ -81,7 +81,7 @@ func (w *worker) recall() (observed, error) {
 	}
 	o.facts = Facts{
 		Wish: w.claim.Wish, Rebuild: w.rebuild, InitWanted: w.init, MayAttach: w.spec.Attach,
-		Quarantined: w.claim.Quarantine != nil, Stage: w.claim.Stage,
+		Quarantined: w.claim.Quarantine != nil, Stage: w.claim.Stage, Rewrap: w.claim.Rewrap.wanted(),
 	}
 	if w.rival != "" {
 		return o, misconfigured("volume-shared", fmt.Sprintf("%s is also the volume of %q.", o.volumeID, w.rival),

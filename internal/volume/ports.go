@@ -171,6 +171,41 @@ type Formatter interface {
 	MakeFilesystem(ctx context.Context, mapping, filesystem string) error
 }
 
+// HeaderCopy is one of the two copies of a header on a device, judged by itself.
+type HeaderCopy struct {
+	Err      error // a *fault.Error of class Integrity; nil if it is sound by itself
+	Sequence uint64
+	UUID     string
+}
+
+// HeaderCopies are both.
+type HeaderCopies struct {
+	Primary, Secondary HeaderCopy
+	Differ             error // why the two together are refused, or nil
+}
+
+// Archive keeps headers in files and puts them back. An image is a file of a
+// device's whole header area.
+type Archive interface {
+	// Save copies the header area of dev as it is to a new file at path, durably.
+	// What it is worth is for Judge to say.
+	Save(ctx context.Context, dev Device, path string) error
+	// Judge judges an image for dev as Freeze judges a device. The Header is not
+	// discarded: its Path is the image.
+	Judge(dev Device, path string) (*Header, error)
+	// Print is the Fingerprint of a device with this image's header.
+	Print(path string) (Fingerprint, error)
+	// Copies judges the two copies of the header on dev apart.
+	Copies(ctx context.Context, dev Device) (HeaderCopies, error)
+	// Retoken makes at path an image of the header on dev with exactly these
+	// tokens of ours, durably; dev is only read.
+	Retoken(ctx context.Context, dev Device, path string, tokens []envelope.Token) error
+	// Restore writes an image over the header of dev, flushes, and reads it back.
+	// dev must be unused, or, with a mapping, used by that one alone. Repeated
+	// after a crash it completes what was cut short.
+	Restore(ctx context.Context, dev Device, path, mapping string) error
+}
+
 // MountFact is what PID 1's mount table says of a mapping and a mount point.
 type MountFact struct {
 	Mounted  bool // the mapping is mounted at the mount point, on top but for an eCryptfs over itself

@@ -11,6 +11,8 @@ import (
 	"sort"
 	"sync"
 	"time"
+
+	"github.com/volseal/volseal/internal/envelope"
 )
 
 // Verb is what an operator may ask of a volume.
@@ -99,16 +101,14 @@ func (r *Reconciler) Apply(specs []Spec, probe time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	wanted := map[string]bool{}
-	var arns []string
 	var added []*running
 	for _, s := range specs {
 		wanted[s.Name] = true
-		arns = append(arns, s.KeyARN)
 		if w, ok := r.workers[s.Name]; ok {
 			w.configure(s, probe)
 			continue
 		}
-		w := &running{worker: newWorker(s, probe, r.ports, r.tell), ended: make(chan struct{}), after: r.leaving[s.Name]}
+		w := &running{worker: newWorker(s, probe, r.ports, r.tell, r.keepKeys), ended: make(chan struct{}), after: r.leaving[s.Name]}
 		r.workers[s.Name] = w
 		added = append(added, w)
 	}
@@ -126,8 +126,43 @@ func (r *Reconciler) Apply(specs []Spec, probe time.Duration) {
 	for _, w := range added {
 		r.start(w)
 	}
-	r.ports.Keys.Keep(arns)
+	r.listKeys()
 	r.bump()
+}
+
+// Refs are the CMKs and contexts that the volumes need. They are not always
+// those of the configuration: see Pin.
+func (r *Reconciler) Refs() []envelope.Ref {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.refs()
+}
+
+// refs is called with r.mu held.
+func (r *Reconciler) refs() []envelope.Ref {
+	var refs []envelope.Ref
+	for _, w := range r.workers {
+		w.mu.Lock()
+		refs = append(refs, w.claim.refs(w.spec)...)
+		w.mu.Unlock()
+	}
+	return refs
+}
+
+// keepKeys has the book of CMKs follow a volume that was moved to another one.
+func (r *Reconciler) keepKeys() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.listKeys()
+}
+
+// listKeys is called with r.mu held.
+func (r *Reconciler) listKeys() {
+	var arns []string
+	for _, ref := range r.refs() {
+		arns = append(arns, ref.KeyARN)
+	}
+	r.ports.Keys.Keep(arns)
 }
 
 // Doubt tells that the configuration on the disk cannot be used: what is mounted
@@ -168,7 +203,7 @@ func (r *Reconciler) KeysThatWorked() []string {
 	for _, w := range r.all() {
 		w.mu.Lock()
 		if w.claim.Stage != StageNone {
-			arns = append(arns, w.spec.KeyARN)
+			arns = append(arns, w.claim.pinned(w.spec).KeyARN)
 		}
 		w.mu.Unlock()
 	}

@@ -94,8 +94,8 @@ func contradictionError(c string, o observed) error {
 		"mapping-unsound": "See dmsetup info " + o.spec.Mapping() + ". volseal reattach " + o.spec.Name + " closes it and opens the volume anew.",
 		"device-lost":     "What was not yet on the disk is lost, as in a power cut. The database is stopped and the volume closed. See in EC2 who detached it, then run: volseal reattach " + o.spec.Name,
 		"device-hidden":   "Nothing is done to the mount. See /sys/class/nvme, then run: volseal reattach " + o.spec.Name,
-		"header-gone":     "Do NOT run init. Restore the header from its backup, or a snapshot of the volume.",
-		"header-foreign":  "Check volume_id. Nothing was changed on the device. When it is right again, run: volseal reattach " + o.spec.Name,
+		"header-gone":     "Do NOT run init. Rule out tampering, then put the header back from its backup, as root: volseal header restore " + o.spec.Name + ". Without one, restore a snapshot of the volume.",
+		"header-foreign":  "Check volume_id. Nothing was changed on the device. If it is right, the header is damaged: volseal header verify " + o.spec.Name + " says what is left of it.",
 	}
 	if c == "device-lost" { // nothing was wrong with what is on the disk
 		return unknown(c, causes[c], hints[c])

@@ -71,7 +71,7 @@ func (c *cli) rotate(ctx context.Context, name string, order volume.RotateOrder,
 		return err
 	}
 	if outcome != control.Fulfilled {
-		return &standsError{verb: volume.VerbRotate, limit: w.limit, status: heldUp(status), outcome: outcome}
+		return &standsError{order: volume.Order{Verb: volume.VerbRotate}, limit: w.limit, status: heldUp(status), outcome: outcome}
 	}
 	return nil
 }

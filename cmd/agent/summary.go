@@ -31,7 +31,7 @@ func (e *stepError) Unwrap() error { return e.err }
 
 // standsError is a wish that has not come true by the end of the wait.
 type standsError struct {
-	verb    volume.Verb
+	order   volume.Order
 	limit   time.Duration
 	status  volume.Status
 	outcome control.Outcome
@@ -40,7 +40,7 @@ type standsError struct {
 func (e *standsError) Error() string {
 	s := e.status
 	switch {
-	case e.verb == volume.VerbRotate && e.outcome != control.Hopeless:
+	case e.order.Verb == volume.VerbRotate && e.outcome != control.Hopeless:
 		return rotationStands(s, e.outcome, e.limit)
 	case e.outcome == control.Superseded:
 		return fmt.Sprintf("An operator wished otherwise meanwhile: %s is now to be %s.", s.Name, s.Wish)
@@ -129,7 +129,7 @@ func itemsOf(err error) []item {
 	case errors.As(err, &stands):
 		title := stands.status.FailedStep
 		if title == "" {
-			title = verbTitle(stands.verb)
+			title = orderTitle(stands.order)
 		}
 		return []item{{title, stands.Error(), stands.hint()}}
 	case errors.As(err, &step):

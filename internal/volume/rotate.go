@@ -23,11 +23,6 @@ type RotateAnswer struct {
 	Generation int    // the volume's once it has come true
 }
 
-// OrderError is an order whose arguments do not fit its verb.
-type OrderError struct{ Message string }
-
-func (e *OrderError) Error() string { return e.Message }
-
 // Validate refuses what is missing or malformed.
 func (o RotateOrder) Validate() error {
 	switch {
@@ -87,7 +82,7 @@ func unusableTarget(arn string, err error) error {
 	told := &fault.Error{
 		Class: fault.ClassOf(err), Reason: fault.ReasonOf(err), Who: fault.WhoOf(err), Err: err,
 		Cause: "The new CMK cannot be used: " + err.Error(),
-		Hint:  fault.HintOf(err) + " Nothing was changed. What " + arn + " must allow is in docs/rotation.md.",
+		Hint:  fault.HintOf(err) + " Nothing was changed. To see all that it must allow: volseal key check " + arn,
 	}
 	if told.Class == fault.Revoked || told.Class == fault.Integrity {
 		told.Class = fault.Misconfigured
@@ -254,6 +249,11 @@ const (
 	RotationAborting RotationStage = "aborting" // it is being taken back
 	RotationRemoving RotationStage = "removing" // what is new opens the volume; what is old is being removed
 )
+
+// RotationStages lists them all.
+func RotationStages() []RotationStage {
+	return []RotationStage{RotationAdding, RotationAborting, RotationRemoving}
+}
 
 func rotationOf(c Claim, f failing) *Rotation {
 	if !c.Rewrap.wanted() {

@@ -43,7 +43,7 @@ func TestRotateRefuses(t *testing.T) {
 	malformed := func(err error) bool { var e *OrderError; return errors.As(err, &e) }
 	conflict := func(err error) bool { c, ok := asConflict(err); return ok && c.Hint != "" }
 	unusable := func(err error) bool {
-		return fault.ClassOf(err) == fault.Misconfigured && strings.Contains(fault.HintOf(err), newARN) && len(fault.WhoOf(err)) > 0
+		return fault.ClassOf(err) == fault.Misconfigured && strings.Contains(fault.HintOf(err), "volseal key check "+newARN) && len(fault.WhoOf(err)) > 0
 	}
 	for name, c := range map[string]struct {
 		before  func(*host, *world)

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -234,7 +235,11 @@ func (w *world) Freeze(context.Context, Device, string) (*Header, error) {
 func (i *image) frozen() *Header {
 	h := &Header{UUID: i.uuid}
 	for _, t := range i.tokens {
-		h.Candidates = append(h.Candidates, Candidate{Token: t, Meaning: testMeaning})
+		slot, err := strconv.Atoi(t.Keyslots[0])
+		if err != nil {
+			panic(err)
+		}
+		h.Candidates = append(h.Candidates, Candidate{Token: t, Keyslot: slot, Meaning: testMeaning})
 	}
 	return h
 }
@@ -456,6 +461,22 @@ func (w *world) Copies(context.Context, Device) (HeaderCopies, error) {
 	return HeaderCopies{Primary: good, Secondary: good}, nil
 }
 
+// AddKeyslot takes the first keyslot that is free.
+func (w *world) AddKeyslot(_ context.Context, _ Device, path string, keep envelope.Token, present, added *envelope.Secret, seal func(int, []byte) (envelope.Token, error)) error {
+	if len(present.Bytes()) != 32 || len(added.Bytes()) != 32 || present.Equal(added) {
+		return errors.New("not two passphrases")
+	}
+	slot := 0
+	if keep.Keyslots[0] == "0" {
+		slot = 1
+	}
+	t, err := seal(slot, testMeaning)
+	if err != nil {
+		return err
+	}
+	return w.Retoken(context.Background(), Device{}, path, []envelope.Token{keep, t})
+}
+
 func (w *world) Retoken(_ context.Context, _ Device, path string, tokens []envelope.Token) error {
 	return w.change("retoken", func() {
 		key := fmt.Sprint(path, " ", len(w.calls))
@@ -547,6 +568,7 @@ type fakeKMS struct {
 	err      error
 	delay    time.Duration
 	decrypts int
+	made     int // data keys
 
 	reencrypts int
 	rewrapErr  error
@@ -562,7 +584,11 @@ func (k *fakeKMS) GenerateDataKey(context.Context, string, envelope.Context) (*e
 		return nil, nil, k.err
 	}
 	wrapped := []byte("wrapped by the test")
-	plain := bytes.Repeat([]byte{7}, 32)
+	if k.made > 0 {
+		wrapped = fmt.Appendf(wrapped, " as key %d", k.made)
+	}
+	plain := bytes.Repeat([]byte{byte(7 + k.made)}, 32)
+	k.made++
 	if k.keys == nil {
 		k.keys = map[string][]byte{}
 	}

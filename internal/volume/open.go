@@ -128,6 +128,9 @@ func (w *worker) choose(o observed, h *Header) (Candidate, error) {
 			refused = err
 			continue
 		}
+		if o.adding(c.Token) {
+			continue
+		}
 		if best == nil || c.Token.Generation > best.Token.Generation {
 			best = c
 		}

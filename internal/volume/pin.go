@@ -22,6 +22,9 @@ type Pin struct {
 type Rewrap struct {
 	From string `json:"from,omitempty"` // the CMK that opened the volume when it was ordered
 	To   string `json:"to"`
+	// NewKey: by a new data key in a keyslot of its own, under To, which may be the
+	// same CMK as before.
+	NewKey bool `json:"new_key,omitempty"`
 	// First: the volume is not opened before it is done.
 	First bool `json:"first,omitempty"`
 	// Abort takes the intent back, as long as the pin has not moved: what is in the

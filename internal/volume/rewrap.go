@@ -48,9 +48,11 @@ func (w *worker) rewrap(ctx context.Context, o observed) error {
 	case o.claim.Stage == StageNone:
 		return w.claimReady(o, r.header, r.opens) // a volume that was never open here, from a snapshot: it is known before it is changed
 	case (r.moved || o.claim.Rewrap.Abort) && r.other != nil:
-		return w.writeTokens(ctx, o, r.opens.Token) // what is not needed any more goes
+		return w.leaveToken(ctx, o, r.opens.Token) // what is not needed any more goes
 	case r.moved || o.claim.Rewrap.Abort:
 		return w.endRewrap(ctx, o)
+	case r.other == nil && o.claim.Rewrap.NewKey:
+		return w.addNewKey(ctx, o, r)
 	case r.other == nil:
 		return w.addNewToken(ctx, o, r)
 	}
@@ -92,19 +94,24 @@ func (w *worker) readRewrap(ctx context.Context, o observed) (*rewrapping, error
 	return r, nil
 }
 
-// otherToken is the token of the other CMK of a re-wrap: before the pin moved, the
-// one for the new CMK; afterwards, whatever else stands beside the one that opens.
+// otherToken is the other token of a re-wrap: before the pin moved, the one that was
+// added; afterwards, whatever else stands beside the one that opens.
 func otherToken(h *Header, opens Candidate, o observed) *Candidate {
 	moved := o.rotated()
 	for i := range h.Candidates {
 		c := &h.Candidates[i]
 		switch {
-		case c.Keyslot != opens.Keyslot || string(c.Token.MAC) == string(opens.Token.MAC):
-		case moved, c.Token.KeyARN == o.claim.Rewrap.To && c.Token.EncryptionContext.Equal(o.spec.Context) && c.Token.Generation == opens.Token.Generation+1:
+		case string(c.Token.MAC) == string(opens.Token.MAC):
+		case moved, o.claim.Rewrap.added(*c, opens) && c.Token.EncryptionContext.Equal(o.spec.Context):
 			return c
 		}
 	}
 	return nil
+}
+
+// added reports whether the candidate is what this re-wrap has put beside opens.
+func (r Rewrap) added(c, opens Candidate) bool {
+	return c.Token.KeyARN == r.To && c.Token.Generation == opens.Token.Generation+1 && (c.Keyslot != opens.Keyslot) == r.NewKey
 }
 
 // completeHeader ends a write that was cut short: one copy of the header is still
@@ -147,7 +154,16 @@ func (w *worker) addNewToken(ctx context.Context, o observed, r *rewrapping) err
 	if err := w.seal(ctx, o, r, &t); err != nil {
 		return err
 	}
-	return w.writeTokens(ctx, o, t, r.opens.Token)
+	return w.writeImage(ctx, o, o.afterwards(), func(path string) error {
+		return w.ports.Archive.Retoken(ctx, o.device, path, []envelope.Token{t, r.opens.Token})
+	})
+}
+
+// leaveToken leaves one token, and the keyslot that it opens.
+func (w *worker) leaveToken(ctx context.Context, o observed, t envelope.Token) error {
+	return w.writeImage(ctx, o, o, func(path string) error {
+		return w.ports.Archive.Retoken(ctx, o.device, path, []envelope.Token{t})
+	})
 }
 
 // seal gives the new token its MAC, by a proof of its own: what was wrapped anew
@@ -176,6 +192,9 @@ func (w *worker) proveOther(ctx context.Context, o observed, r *rewrapping, t en
 	if err = w.keyAnswered(ctx, s, err); err != nil {
 		return nil, ofNewKey(err)
 	}
+	if o.claim.Rewrap.NewKey {
+		return proof, nil // it shall differ; what it is good for, the keyslot tells
+	}
 	if err := r.proof.Same(proof); err != nil {
 		proof.Release()
 		return nil, ofNewKey(err)
@@ -197,18 +216,16 @@ func ofNewKey(err error) error {
 	}
 }
 
-// writeTokens gives the header exactly these tokens; the first is the one that
-// the result is tried by. It is tried in the image before and on the device after.
-func (w *worker) writeTokens(ctx context.Context, o observed, tokens ...envelope.Token) error {
+// writeImage puts onto the device an image that build makes. It is tried before,
+// as the volume is to be opened with it; whoever reads it next tries it on the device.
+func (w *worker) writeImage(ctx context.Context, o, as observed, build func(path string) error) error {
 	if _, err := w.ports.Claims.Draft(o.spec.Name); err != nil { // makes the directory
 		return err
 	}
 	path := w.ports.Claims.Image(o.spec.Name, intendedImage)
-	if err := w.ports.Archive.Retoken(ctx, o.device, path, tokens); err != nil {
+	if err := build(path); err != nil {
 		return err
 	}
-	as := o
-	as.spec.KeyARN = tokens[0].KeyARN
 	h, err := w.ports.Archive.Judge(o.device, path)
 	if err != nil {
 		return err
@@ -228,8 +245,7 @@ func (w *worker) movePin(ctx context.Context, o observed, r *rewrapping) error {
 		return err
 	}
 	proof.Release()
-	as := o
-	as.spec.KeyARN = o.claim.Rewrap.To
+	as := o.afterwards()
 	if _, err := w.backUp(ctx, as); err != nil { // reads the device, and tries what it read
 		return err
 	}
@@ -243,6 +259,9 @@ func (w *worker) movePin(ctx context.Context, o observed, r *rewrapping) error {
 			c.Pin.From = o.spec.KeyARN
 		}
 		c.Pin.To, c.Rewrap.Moved = c.Rewrap.To, true
+		if c.Pin.From == c.Pin.To {
+			c.Pin = Pin{} // the CMK is what the configuration says
+		}
 		c.Generation, c.Binding = r.other.Token.Generation, as.spec.Binding()
 	})
 	if err == nil && accepted {

@@ -3,6 +3,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -14,7 +15,10 @@ import (
 // RotateOrder is what an operator asks of a volume's keys, as it came over the socket.
 type RotateOrder struct {
 	KeyARN string `json:"key_arn,omitempty"` // the CMK to move to
-	Abort  bool   `json:"abort,omitempty"`   // take the rotation back that is under way
+	// NewDataKey: a new data key and keyslot, instead of the same data key wrapped by
+	// another CMK. Without KeyARN: under the CMK as it is.
+	NewDataKey bool `json:"new_data_key,omitempty"`
+	Abort      bool `json:"abort,omitempty"` // take the rotation back that is under way
 }
 
 // RotateAnswer is what was recorded.
@@ -26,8 +30,10 @@ type RotateAnswer struct {
 // Validate refuses what is missing or malformed.
 func (o RotateOrder) Validate() error {
 	switch {
-	case o.KeyARN == "" && !o.Abort:
-		return &OrderError{"A rotation needs the CMK to move to, or the word to abort."}
+	case o.KeyARN == "" && !o.Abort && !o.NewDataKey:
+		return &OrderError{"A rotation needs the CMK to move to, the word for a new data key, or the word to abort."}
+	case o.Abort && o.NewDataKey:
+		return &OrderError{"To abort takes a rotation back: a new data key is no argument of it."}
 	case o.KeyARN != "" && !envelope.ValidKeyARN(o.KeyARN):
 		return &OrderError{"The key must be a key ARN such as arn:aws:kms:us-east-1:111111111111:key/aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee; an alias is refused."}
 	}
@@ -68,7 +74,7 @@ func (w *worker) tryRotation(ctx context.Context, o RotateOrder) error {
 	if err != nil || o.Abort {
 		return err
 	}
-	s.KeyARN = o.KeyARN
+	s.KeyARN = o.target(s.KeyARN)
 	w.ports.Keyring.ForgetRefusals(s.KeyARN) // an operator wants KMS's answer of now
 	err = w.ports.Keyring.TryFresh(ctx, s.keyRef())
 	if err == nil || fault.ClassOf(err).WaitingHelps() && fault.ClassOf(err) != fault.Unknown {
@@ -90,9 +96,13 @@ func unusableTarget(arn string, err error) error {
 	return told
 }
 
+// target is the CMK that the volume is under afterwards.
+func (o RotateOrder) target(now string) string { return cmp.Or(o.KeyARN, now) }
+
 // fitsRotation refuses what cannot come true. The caller holds w.mu.
 func (w *worker) fitsRotation(o RotateOrder) error {
 	q, pending, name := w.claim.Quarantine, w.claim.Rewrap, w.spec.Name
+	now := w.claim.pinned(w.spec).KeyARN
 	switch {
 	case w.claimErr != nil:
 		return w.claimErr
@@ -110,23 +120,23 @@ func (w *worker) fitsRotation(o RotateOrder) error {
 			Message: "The volume is to be " + string(w.claim.Wish) + ": its keys are rotated while it is mounted.",
 			Hint:    "Open it first: volseal unlock " + name,
 		}
-	case pending.wanted() && pending.To != o.KeyARN:
+	case pending.wanted() && (pending.To != o.target(now) || pending.NewKey != o.NewDataKey):
 		return &ConflictError{
-			Message: "The volume is on its way to another CMK already, " + pending.To + ".",
+			Message: "Another rotation is under way, to " + pending.To + ".",
 			Hint:    "Wait for it (volseal status " + name + "), or take it back: volseal rotate " + name + " --abort",
 		}
 	case pending.wanted():
 		return nil // said again: it goes on, also if it was being taken back
 	}
-	return fitsTarget(w.claim.pinned(w.spec).KeyARN, o.KeyARN)
+	return fitsTarget(now, o)
 }
 
-func fitsTarget(now, arn string) error {
-	switch here, there := envelope.KeyRegion(now), envelope.KeyRegion(arn); {
-	case arn == now:
+func fitsTarget(now string, o RotateOrder) error {
+	switch here, there := envelope.KeyRegion(now), envelope.KeyRegion(o.target(now)); {
+	case o.KeyARN == now && !o.NewDataKey:
 		return &ConflictError{
 			Message: "The volume is under that CMK already.",
-			Hint:    "Name the CMK that it is to move to.",
+			Hint:    "Name the CMK that it is to move to. For a new data key under this one, say --new-data-key.",
 		}
 	case here != there:
 		return misconfigured("key-region", fmt.Sprintf("The new CMK is in %s, the volume's in %s.", there, here),
@@ -172,7 +182,8 @@ func (w *worker) recordRotation(o RotateOrder) (a RotateAnswer, err error) {
 		case c.Rewrap.wanted():
 			c.Rewrap.Abort = o.Abort
 		default:
-			c.Rewrap = Rewrap{From: c.pinned(w.spec).KeyARN, To: o.KeyARN}
+			now := c.pinned(w.spec).KeyARN
+			c.Rewrap = Rewrap{From: now, To: o.target(now), NewKey: o.NewDataKey}
 		}
 		a.Generation = c.generationAfter()
 	}
@@ -183,7 +194,7 @@ func (w *worker) recordRotation(o RotateOrder) (a RotateAnswer, err error) {
 		a.Wish = w.status.WishSeq
 	})
 	if err == nil {
-		w.log.Info("rotation recorded", "to", o.KeyARN, "abort", o.Abort)
+		w.log.Info("rotation recorded", "to", o.KeyARN, "new_data_key", o.NewDataKey, "abort", o.Abort)
 	}
 	return a, err
 }
@@ -228,13 +239,14 @@ func (w *worker) rewrapped(err error) {
 
 // Rotation is one of a volume's keys that is under way.
 type Rotation struct {
-	KeyARN string        `json:"key_arn"` // the CMK that it moves to
-	Stage  RotationStage `json:"stage"`
-	Class  fault.Class   `json:"class"` // of what keeps it; "" if nothing does
-	Error  string        `json:"error"`
-	Hint   string        `json:"hint"`
-	Who    []fault.Owner `json:"who"` // must act, the likeliest first; never nil
-	Reason string        `json:"reason"`
+	KeyARN     string        `json:"key_arn"`      // the CMK that it moves to
+	NewDataKey bool          `json:"new_data_key"` // with a new data key
+	Stage      RotationStage `json:"stage"`
+	Class      fault.Class   `json:"class"` // of what keeps it; "" if nothing does
+	Error      string        `json:"error"`
+	Hint       string        `json:"hint"`
+	Who        []fault.Owner `json:"who"` // must act, the likeliest first; never nil
+	Reason     string        `json:"reason"`
 
 	FailingSince *time.Time `json:"failing_since"`
 	NextRetry    *time.Time `json:"next_retry"`
@@ -259,7 +271,7 @@ func rotationOf(c Claim, f failing) *Rotation {
 	if !c.Rewrap.wanted() {
 		return nil
 	}
-	r := &Rotation{KeyARN: c.Rewrap.To, Stage: RotationAdding, Who: []fault.Owner{}}
+	r := &Rotation{KeyARN: c.Rewrap.To, NewDataKey: c.Rewrap.NewKey, Stage: RotationAdding, Who: []fault.Owner{}}
 	switch {
 	case c.Rewrap.Moved:
 		r.Stage = RotationRemoving
@@ -278,4 +290,17 @@ func rotationOf(c Claim, f failing) *Rotation {
 func (o observed) rotated() bool {
 	r := o.claim.Rewrap
 	return r.Moved || r.To != r.From && o.spec.KeyARN == r.To
+}
+
+// adding reports that the token is the one of a new data key that is not accepted
+// yet: until the pin has moved, what was before opens the volume.
+func (o observed) adding(t envelope.Token) bool {
+	r := o.claim.Rewrap
+	return r.NewKey && !o.rotated() && o.claim.Generation > 0 && t.Generation > o.claim.Generation
+}
+
+// afterwards is the volume as it is to be when its rotation is over.
+func (o observed) afterwards() observed {
+	o.spec.KeyARN, o.claim.Rewrap = o.claim.Rewrap.To, Rewrap{}
+	return o
 }

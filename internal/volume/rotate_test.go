@@ -54,6 +54,7 @@ func TestRotateRefuses(t *testing.T) {
 		"an alias":           {nil, RotateOrder{KeyARN: "arn:aws:kms:us-east-1:111111111111:alias/db"}, malformed},
 		"a key id":           {nil, RotateOrder{KeyARN: "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"}, malformed},
 		"the same CMK":       {nil, RotateOrder{KeyARN: testARN}, conflict},
+		"abort a new key":    {nil, RotateOrder{Abort: true, NewDataKey: true}, malformed},
 		"nothing to abort":   {nil, RotateOrder{Abort: true}, conflict},
 		"another region":     {nil, RotateOrder{KeyARN: strings.Replace(newARN, "us-east-1", "eu-west-1", 1)}, func(err error) bool { return fault.ReasonOf(err) == "key-region" }},
 		"a disabled CMK":     {func(_ *host, w *world) { w.kms.refuses(newARN) }, RotateOrder{KeyARN: newARN}, unusable},
@@ -182,5 +183,68 @@ func TestRotateWhileTheConfigurationFollows(t *testing.T) {
 		if tokens := w.tokens(); len(tokens) != 1 || tokens[0].KeyARN != newARN {
 			t.Errorf("tokens %+v", tokens)
 		}
+	})
+}
+
+// A new data key has a keyslot and a salt of its own, and what was before opens
+// nothing any more. It comes with another CMK, or under the same.
+func TestNewDataKey(t *testing.T) {
+	for name, c := range map[string]struct {
+		order RotateOrder
+		arn   string
+	}{
+		"under the same CMK":              {RotateOrder{NewDataKey: true}, testARN},
+		"under the same CMK, by its name": {RotateOrder{NewDataKey: true, KeyARN: testARN}, testARN},
+		"under another CMK":               {RotateOrder{NewDataKey: true, KeyARN: newARN}, newARN},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				w := formatted(t, dir)
+				h := startHost(t, w, dir)
+				defer h.stop()
+				h.await("mounted", safely)
+				old := w.tokens()[0]
+				if a := h.rotate(c.order); a.Generation != 2 {
+					t.Errorf("%+v", a)
+				}
+				renewed(c.arn)(t, w, h, dir)
+				if string(w.tokens()[0].Salt) == string(old.Salt) || w.kms.reencrypts != 0 {
+					t.Errorf("old %+v, new %+v", old, w.tokens()[0])
+				}
+				h.do(VerbLock)
+				h.await("locked", func(s Status) bool { return s.Phase == Sealed && s.Satisfied() })
+				h.do(VerbUnlock)
+				h.await("mounted again", safely)
+				h.rotate(RotateOrder{NewDataKey: true})
+				s := h.await("again", func(s Status) bool { return safely(s) && s.Rotation == nil && s.Generation == 3 })
+				if tokens := w.tokens(); len(tokens) != 1 || tokens[0].Keyslots[0] != "0" || s.KeyARN != c.arn {
+					t.Errorf("tokens %+v", tokens)
+				}
+			})
+		})
+	}
+}
+
+// A new data key and the same one are two rotations: one is not taken for the other.
+func TestNewDataKeyIsAnotherRotation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := formatted(t, dir)
+		h := startHost(t, w, dir)
+		defer h.stop()
+		h.await("mounted", safely)
+		w.kms.answer(&fault.Error{Class: fault.Unreachable, Cause: "KMS did not answer."})
+		h.rotate(RotateOrder{KeyARN: newARN, NewDataKey: true})
+		for _, o := range []RotateOrder{{KeyARN: newARN}, {NewDataKey: true}, {KeyARN: testARN, NewDataKey: true}} {
+			if _, err := h.r.Rotate(t.Context(), "orders", o); err == nil {
+				t.Errorf("accepted: %+v", o)
+			}
+		}
+		if s := h.status(); s.Rotation == nil || !s.Rotation.NewDataKey || s.Rotation.KeyARN != newARN {
+			t.Errorf("status %+v", s)
+		}
+		w.kms.answer(nil)
+		renewed(newARN)(t, w, h, dir)
 	})
 }

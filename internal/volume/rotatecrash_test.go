@@ -21,6 +21,8 @@ type rotationKind struct {
 func rotationKinds() []rotationKind {
 	return []rotationKind{
 		{"re-wrap", Rewrap{From: testARN, To: newARN}, moved},
+		{"new data key", Rewrap{From: testARN, To: testARN, NewKey: true}, renewed(testARN)},
+		{"new data key under another CMK", Rewrap{From: testARN, To: newARN, NewKey: true}, renewed(newARN)},
 	}
 }
 
@@ -165,6 +167,31 @@ func crashAt(t *testing.T, k rotationKind, d direction, n int) (state string) {
 	}
 	k.done(t, w, h, dir)
 	return state
+}
+
+// renewed insists that the volume has a new data key under this CMK, in another
+// keyslot, and nothing of the one before.
+func renewed(arn string) func(*testing.T, *world, *host, string) {
+	return func(t *testing.T, w *world, h *host, dir string) {
+		t.Helper()
+		s := h.await("Mounted with a new data key", func(s Status) bool { return safely(s) && s.Rotation == nil })
+		if s.KeyARN != arn || s.Generation != 2 || (s.Notice != "") != (arn != testARN) || w.data != "rows" {
+			t.Errorf("status %+v", s)
+		}
+		tokens := w.tokens()
+		if len(tokens) != 1 || tokens[0].KeyARN != arn || tokens[0].Generation != 2 || tokens[0].Keyslots[0] != "1" || string(tokens[0].WrappedKey) == "wrapped by the test" {
+			t.Errorf("tokens %+v", tokens)
+		}
+		if c := claimOf(t, dir); c.Rewrap.wanted() || (c.Pin != Pin{}) != (arn != testARN) {
+			t.Errorf("claim %+v", c)
+		}
+		if _, ok := newestOf(h.backups(dir), 2); !ok {
+			t.Errorf("backups %v", h.backups(dir))
+		}
+		if r, err := h.r.VerifyHeader(t.Context(), "orders"); err != nil || !r.OK {
+			t.Errorf("verify: %+v, %v", r, err)
+		}
+	}
 }
 
 func stateOf(c Claim, w *world) string {

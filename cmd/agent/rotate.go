@@ -22,19 +22,21 @@ func (c *cli) rotateCommand() *cobra.Command {
 		order volume.RotateOrder
 	)
 	cmd := &cobra.Command{
-		Use: "rotate NAME", Short: "Move a mounted volume to another CMK, without downtime (root)",
-		Long: `Have the volume's data key wrapped by another CMK. The volume stays mounted, and
-its database notices nothing. The new wrapping is proved by a live Decrypt and tried
-before the old one goes. Interrupted by whatever, it goes on by itself, and it can
-be taken back with --abort until the new CMK opens the volume. After that, to rotate
-to the old CMK is the way back.
+		Use: "rotate NAME", Short: "Replace the keys of a mounted volume, without downtime (root)",
+		Long: `Have the volume's data key wrapped by another CMK, or with --new-data-key replaced,
+under the same CMK or another one. The volume stays mounted, and its database
+notices nothing. What is new is proved by a live Decrypt and opens the keyslot on
+the disk before what is old goes. Interrupted by whatever, it goes on by itself,
+and it can be taken back with --abort until the new key opens the volume. After
+that, to rotate to the old CMK is the way back.
 
-A new CMK that cannot be used is told at once, and nothing is changed. key_arn in
-the configuration has to follow; status says so until it has.
+A CMK that cannot be used is told at once, and nothing is changed. key_arn in the
+configuration has to follow; status says so until it has.
 
-The data key stays what it is. Snapshots and header backups from before still open
-under the old CMK: it protects them for as long as it, or they, exist.`,
+The volume key, which encrypts the data, stays what it is. Snapshots and header
+backups from before still open under the old CMK.`,
 		Example: `volseal rotate orders --key-arn "$NEW" --wait=2m
+volseal rotate orders --new-data-key --wait=2m
 volseal rotate orders --abort`,
 		Args: oneVolume, ValidArgsFunction: c.volumeNames, SuggestFor: []string{"rekey", "rewrap", "reencrypt"},
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,6 +47,7 @@ volseal rotate orders --abort`,
 		},
 	}
 	cmd.Flags().StringVar(&order.KeyARN, "key-arn", "", "the CMK to move to, by its `ARN`")
+	cmd.Flags().BoolVar(&order.NewDataKey, "new-data-key", false, "a new data key and keyslot; the old ones are destroyed")
 	cmd.Flags().BoolVar(&order.Abort, "abort", false, "take back the rotation that is under way")
 	addWait(cmd, &w)
 	return cmd
@@ -78,7 +81,11 @@ func (c *cli) rotate(ctx context.Context, name string, order volume.RotateOrder,
 
 // warnOfOldCopies: a rotation reaches what is on the volume, and nothing else.
 func (c *cli) warnOfOldCopies(o volume.RotateOrder) {
-	if !o.Abort {
+	switch {
+	case o.Abort:
+	case o.KeyARN == "":
+		fmt.Fprint(c.stdout, wrap("", "Snapshots and header backups from before still open with the old data key."))
+	default:
 		fmt.Fprint(c.stdout, wrap("", "Snapshots and header backups from before still open under the old CMK."))
 	}
 }
@@ -139,7 +146,11 @@ func (c *cli) printRotation(v volume.Status) {
 	if r == nil {
 		return
 	}
-	fmt.Fprint(c.stdout, "\n"+wrap("rotation: ", rotationLine(*r)+", to"))
+	to := "to"
+	if r.NewDataKey {
+		to = "a new data key, under"
+	}
+	fmt.Fprint(c.stdout, "\n"+wrap("rotation: ", rotationLine(*r)+": "+to))
 	fmt.Fprintf(c.stdout, "  %s\n", shown(r.KeyARN))
 	if r.Class == fault.None {
 		return

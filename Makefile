@@ -95,7 +95,8 @@ lint: $(LINT)/golangci-lint ## golangci-lint with .golangci.yml
 # Tests that use a program of the host skip where it is absent; here none does.
 .PHONY: test-tools
 test-tools:
-	@tools/need.sh cryptsetup-bin:cryptsetup systemd:systemd-analyze awscli:/usr/bin/aws
+	@tools/need.sh cryptsetup-bin:cryptsetup systemd:systemd-analyze awscli:/usr/bin/aws \
+		mandoc:mandoc shellcheck:shellcheck
 
 .PHONY: unit
 unit: test-tools bin/ec2-metadata-mock

@@ -119,14 +119,14 @@ func labelsOf(exposition, name string) (labels []string) {
 func TestJSONIsDocumented(t *testing.T) {
 	sections := sectionsOf(read(t, "cli.md"))
 	for anchor, fields := range map[string][]string{
-		"volume": jsonNames(volume.Status{}), "key": jsonNames(volume.KeyStatus{}),
+		"volume": jsonNames(volume.Status{}), "key": jsonNames(volume.KeyStatus{}), "layer": jsonNames(volume.Layer{}),
 	} {
 		if rows := firstCells(sections[anchor]); !slices.Equal(rows, fields) {
 			t.Errorf("cli.md#%s: %v, want %v", anchor, rows, fields)
 		}
 	}
 	page := read(t, "cli.md")
-	for _, word := range slices.Concat(texts(volume.Phases()), texts(volume.KeyStates()), texts(fault.Classes())) {
+	for _, word := range slices.Concat(texts(volume.Phases()), texts(volume.KeyStates()), texts(volume.Layers()), texts(fault.Classes())) {
 		if !strings.Contains(page, "`"+word+"`") {
 			t.Errorf("cli.md: no mention of %s", word)
 		}
@@ -186,7 +186,7 @@ func verbsOf(t *testing.T) []string {
 // prose are the words that follow volseal where it is the subject of a
 // sentence. A word that might one day be a verb has no place here.
 var prose = []string{
-	"and", "are", "asks", "attaches", "belongs", "command", "decides", "does", "explains", "has", "is", "itself", "learns", "makes",
+	"and", "are", "asks", "attaches", "belongs", "command", "decides", "does", "explains", "has", "is", "itself", "learns", "makes", "may",
 	"never", "or", "token", "uses", "writes", "wrote",
 }
 

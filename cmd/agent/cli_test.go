@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,31 +32,51 @@ import (
 func testNow() time.Time { return time.Date(2026, 1, 2, 3, 10, 0, 0, time.UTC) }
 
 // TestMain lets scripts run the command line as a process of its own: the
-// product's, but for the clock and for what it takes to be a terminal.
+// product's, but for the clock and for what it takes to be a terminal. What it
+// prints as JSON is held against docs/schema.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"volseal": func() {
 			t := newTerminal(os.Stdout, os.Stderr)
 			t.now = testNow
 			t.tty, t.ttyErr = os.Getenv("TTY") != "", os.Getenv("TTY") != ""
-			os.Exit(runCLI(context.Background(), os.Args[1:], t))
+			code, out, err := checkedRun(func(stdout *bytes.Buffer) int {
+				t.stdout = stdout
+				return runCLI(context.Background(), os.Args[1:], t, agentCommand())
+			}, os.Args[1:])
+			os.Stdout.Write(out)
+			if err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(notAsDocumented)
+			}
+			os.Exit(code)
 		},
 		emulatorCommand: serveEmulator,
 	})
 }
 
+// notAsDocumented is the exit code of a run whose JSON is not as docs/schema says.
+const notAsDocumented = 99
+
 // TestScripts runs testdata/*.txtar. Each says why it exists. In them,
 //
 //	agent FILE      serves the agent that FILE describes on the socket "s"
 //	exits N CMD…    runs a command that must exit with N
+//	mistyped FILE   runs each line of a table of command lines that go wrong
 //	narrow          checks that the last standard output fits 80 columns
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			schemas, err := filepath.Abs(schemaDir())
+			e.Setenv("SCHEMAS", schemas)
+			return err
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"agent":  serveScenario,
-			"exits":  exits,
-			"narrow": narrowOutput,
+			"agent":    serveScenario,
+			"exits":    exits,
+			"mistyped": mistyped,
+			"narrow":   narrowOutput,
 		},
 		UpdateScripts: os.Getenv("UPDATE") != "",
 	})
@@ -89,6 +111,14 @@ func serveScenario(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	var s scenario
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &s))
+	for i, v := range s.Volumes {
+		if v.Who == nil { // as no agent leaves it
+			s.Volumes[i].Who = []fault.Owner{}
+		}
+		if v.Layers == nil { // nor this
+			s.Volumes[i].Layers = []volume.Layer{}
+		}
+	}
 	a := &controltest.Agent{OnDo: s.do, OnHeader: s.header}
 	if s.Reload != nil {
 		a.ReloadError = s.Reload
@@ -156,6 +186,28 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// mistyped reads rows of CODE | COMMAND LINE | WHAT STDERR SAYS, the last a
+// regular expression. Nobody is left with less than two lines to go by.
+func mistyped(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: mistyped FILE")
+	}
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		row := strings.SplitN(strings.TrimSpace(line), " | ", 3)
+		if len(row) != 3 {
+			ts.Fatalf("not a row: %s", line)
+		}
+		exits(ts, false, append([]string{row[0], "volseal"}, strings.Fields(row[1])...))
+		said := ts.ReadFile("stderr")
+		if ok, err := regexp.MatchString(row[2], said); err != nil || !ok || strings.Count(said, "\n") < 2 {
+			ts.Fatalf("volseal %s: no %q (%v) in:\n%s", row[1], row[2], err, said)
+		}
+		if out := ts.ReadFile("stdout"); out != "" {
+			ts.Fatalf("volseal %s: on stdout: %s", row[1], out)
+		}
 	}
 }
 

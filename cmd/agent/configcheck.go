@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -15,21 +16,21 @@ import (
 type checked struct {
 	Dir      string           `json:"dir"`
 	OK       bool             `json:"ok"`
-	Volumes  []string         `json:"volumes"`
-	Problems []checkedProblem `json:"problems"`
+	Volumes  []string         `json:"volumes"`  // the names; empty unless ok
+	Problems []checkedProblem `json:"problems"` // all of them; empty if ok
 }
 
 type checkedProblem struct {
 	File    string `json:"file"`
 	Line    int    `json:"line"` // 0: the file as a whole
-	Path    string `json:"path"`
+	Path    string `json:"path"` // of the key in the file
 	Message string `json:"message"`
-	Hint    string `json:"hint"`
+	Hint    string `json:"hint"` // the remedy; "" if the message says it
 }
 
 func (c *cli) configCheckCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "check [DIR]", Short: "Check the configuration files, without the agent", Args: cobra.MaximumNArgs(1),
+		Use: "check [DIR]", Short: "Check the configuration files, without the agent", Args: atMost(1),
 		Long: `Check every file in ` + config.Dir + `, or in DIR, and say everything that is wrong
 with them at once. The agent is not asked, and nothing is changed.`,
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -79,7 +80,7 @@ func count(n int, noun string) string {
 func problemItems(problems config.Problems) []item {
 	items := make([]item, 0, len(problems))
 	for _, p := range problems {
-		items = append(items, item{"Check configuration", p.String(), p.Hint})
+		items = append(items, item{"Check configuration", p.String(), cmp.Or(p.Hint, hintFiles)})
 	}
 	return items
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -22,6 +21,7 @@ import (
 	"github.com/volseal/volseal/internal/control"
 	"github.com/volseal/volseal/internal/envelope"
 	"github.com/volseal/volseal/internal/envelope/kms"
+	"github.com/volseal/volseal/internal/fault"
 	"github.com/volseal/volseal/internal/metrics"
 	"github.com/volseal/volseal/internal/volume"
 	"github.com/volseal/volseal/internal/volume/device"
@@ -61,13 +61,14 @@ func runAgent(ctx context.Context, log *slog.Logger, dir string) error {
 	if err := harden(); err != nil {
 		return err
 	}
+	// First: whoever types this has nothing to mend in the configuration.
+	listeners, err := activation.Listeners()
+	if err != nil || len(listeners) != 1 {
+		return &stepError{title: "Start agent", err: noSocketPassed(err)}
+	}
 	cfg, err := config.Load(dir)
 	if err != nil {
 		return err
-	}
-	listeners, err := activation.Listeners()
-	if err != nil || len(listeners) != 1 {
-		return errors.Join(errors.New("no control socket was passed: start the agent with systemctl start volseal.service"), err)
 	}
 	a, err := newAgent(dir, log, cfg)
 	if err != nil {
@@ -76,6 +77,14 @@ func runAgent(ctx context.Context, log *slog.Logger, dir string) error {
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	return a.run(ctx, cfg, listeners[0])
+}
+
+func noSocketPassed(err error) error {
+	return &fault.Error{
+		Class: fault.Unknown, Reason: "no-socket", Err: err,
+		Cause: "No control socket was passed: it is systemd that starts the agent.",
+		Hint:  "Run: systemctl start volseal.service",
+	}
 }
 
 func newAgent(dir string, log *slog.Logger, cfg *config.Config) (*agent, error) {

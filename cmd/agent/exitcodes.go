@@ -31,6 +31,33 @@ const (
 	exitTimeout       = 17
 )
 
+// exitStatus is a row of the table in the manual and in --help.
+type exitStatus struct {
+	code    int
+	meaning string
+}
+
+// exitStatuses is that table.
+func exitStatuses() []exitStatus {
+	return []exitStatus{
+		{exitDone, "done"},
+		{exitUnexpected, "unexpected, or class unknown"},
+		{exitUsage, "usage"},
+		{exitConfig, "configuration invalid"},
+		{exitNotRunning, "agent not running"},
+		{exitPermission, "permission denied"},
+		{exitNoSuchVolume, "no such volume"},
+		{exitRevoked, "revoked"},
+		{exitUnreachable, "unreachable"},
+		{exitThrottled, "throttled"},
+		{exitIntegrity, "integrity, or quarantined"},
+		{exitMisconfigured, "misconfigured"},
+		{exitIdentity, "identity"},
+		{exitConflict, "busy or conflict"},
+		{exitTimeout, "timed out waiting"},
+	}
+}
+
 // exitCode is the code for what a verb returned.
 func exitCode(err error) int {
 	var (

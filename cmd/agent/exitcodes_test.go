@@ -6,7 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/volseal/volseal/internal/config"
 	"github.com/volseal/volseal/internal/control"
@@ -81,5 +87,32 @@ func TestEveryClassHasGuidance(t *testing.T) {
 		if meaningOf(volume.Status{Phase: p}) == meaningOf(volume.Status{Phase: "other"}) {
 			t.Errorf("%s has no meaning", p)
 		}
+	}
+}
+
+// TestExitStatusesAreTold protects the manual, --help and docs/cli.md: they name
+// every code that there is, each by the same words.
+func TestExitStatusesAreTold(t *testing.T) {
+	source, err := os.ReadFile("exitcodes.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../../docs/cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var known []string
+	for _, e := range exitStatuses() {
+		known = append(known, strconv.Itoa(e.code))
+		if row := fmt.Sprintf("| %d | %s |", e.code, e.meaning); !strings.Contains(string(page), row) {
+			t.Errorf("cli.md: no %q", row)
+		}
+	}
+	var codes []string
+	for _, m := range regexp.MustCompile(`(?m)^\texit\w+ += (\d+)`).FindAllStringSubmatch(string(source), -1) {
+		codes = append(codes, m[1])
+	}
+	if diff := cmp.Diff(codes, known); diff != "" {
+		t.Errorf("exitStatuses: %s", diff)
 	}
 }

@@ -16,24 +16,24 @@ import (
 
 // explanation is what explain prints, as JSON too.
 type explanation struct {
-	Name     string          `json:"name"`
+	Name     string          `json:"name"` // as configured
 	Phase    volume.Phase    `json:"phase"`
-	Wish     volume.Wish     `json:"wish"`
-	Meaning  string          `json:"meaning"`
-	Why      string          `json:"why"`
-	Since    *time.Time      `json:"since"` // of what Why says
-	Class    fault.Class     `json:"class"`
-	Who      []fault.Owner   `json:"who"` // empty: nobody
-	Next     []string        `json:"next"`
-	KeyARN   string          `json:"key_arn"`
+	Wish     volume.Wish     `json:"wish"`    // the operator's standing word
+	Meaning  string          `json:"meaning"` // what the phase is, a sentence
+	Why      string          `json:"why"`     // why it is so, a sentence or two
+	Since    *time.Time      `json:"since"`   // of what why says
+	Class    fault.Class     `json:"class"`   // of what is wrong; "" if nothing is
+	Who      []fault.Owner   `json:"who"`     // must act, the likeliest first; empty: nobody
+	Next     []string        `json:"next"`    // what to do, most urgent first
+	KeyARN   string          `json:"key_arn"` // the CMK, as configured
 	KeyState volume.KeyState `json:"key_state"`
-	KeySince *time.Time      `json:"key_since"`
+	KeySince *time.Time      `json:"key_since"` // when that state was first seen
 }
 
 func (c *cli) explainCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "explain NAME", Short: "Say why a volume is as it is, who must act, and what to do",
-		Args: oneVolume, ValidArgsFunction: c.volumeNames,
+		Args: oneVolume, ValidArgsFunction: c.volumeNames, SuggestFor: []string{"why", "diagnose"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := c.explain(cmd.Context(), args[0])
 			if err != nil {
@@ -168,5 +168,5 @@ func (c *cli) printExplanation(e explanation) {
 	if e.KeySince != nil {
 		fmt.Fprintf(c.stdout, " for %s", c.ago(e.KeySince))
 	}
-	fmt.Fprintf(c.stdout, "\n  %s\n", e.KeyARN)
+	fmt.Fprintf(c.stdout, "\n  %s\n", shown(e.KeyARN))
 }

@@ -131,7 +131,7 @@ func checkHeaderOrder(cmd *cobra.Command, o volume.HeaderOrder) error {
 	case cmd.Flags().Changed("from") && (o.From == "" || o.From != filepath.Base(o.From)):
 		return &usageError{
 			message: "--from takes the name of a file, without a directory",
-			hint:    "The agent reads nothing but its own directory. Copy the image into /var/lib/volseal/headers/NAME first.",
+			hint:    hintHeaderImage,
 		}
 	}
 	return nil

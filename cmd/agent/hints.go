@@ -3,6 +3,12 @@
 package main
 
 import (
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/volseal/volseal/internal/control"
 	"github.com/volseal/volseal/internal/fault"
 	"github.com/volseal/volseal/internal/volume"
 )
@@ -63,6 +69,85 @@ func hintFor(hint string, c fault.Class) string {
 		return hint
 	}
 	return guideTo(c).hint
+}
+
+// hintOfRefusal is the hint of what the agent refused.
+func hintOfRefusal(e *control.Error) string {
+	switch {
+	case e.Hint != "":
+		return e.Hint
+	case e.Code == control.CodeNotFound, e.Code == control.CodeMethodNotAllowed, e.Code == control.CodeBadRequest:
+		return "The agent does not know this request. If it is of an older version, run: systemctl restart volseal.service"
+	case e.Class == fault.None:
+		return guideTo(fault.Unknown).hint
+	}
+	return guideTo(e.Class).hint
+}
+
+// What is said about more than one failure.
+const (
+	hintNames       = "`volseal status` lists the names."
+	hintInterrupted = "`volseal status` shows what stands."
+	hintAgree       = "Agree on what is to become of it, then say it again."
+	hintFiles       = "volseal.yaml(5) says what the files are like. Those that only root may read are checked by root."
+	hintHeaderImage = "The agent reads nothing but its own directory. Copy the image into /var/lib/volseal/headers/NAME first."
+	hintShells      = "The shells are bash, fish and zsh."
+)
+
+// hintStands is for a wish that has neither come true nor failed in time.
+func hintStands(name string) string {
+	return "The wish stands; follow it with: volseal explain " + name
+}
+
+// hintVolume is for a name that is not configured but means a volume that is.
+func hintVolume(names []string) string {
+	return didYouMean(names) + " " + hintNames
+}
+
+// hintVerbs lists what may follow.
+func hintVerbs(cmd *cobra.Command) string {
+	if !cmd.HasParent() {
+		return "Begin with `volseal status`; `volseal help` lists the verbs."
+	}
+	return "There is " + pathsOf(leaves(cmd)) + "."
+}
+
+func hintVerbFirst(verb *cobra.Command) string {
+	return "The verb comes first: `" + strings.Join(synopsis(verb), " ") + "`"
+}
+
+// hintElsewhere is for a flag that other verbs have; "" if none has it.
+func hintElsewhere(cmd *cobra.Command, flag string) string {
+	var with []*cobra.Command
+	for _, verb := range leaves(cmd.Root()) {
+		if verb.LocalFlags().Lookup(flag) != nil {
+			with = append(with, verb)
+		}
+	}
+	if len(with) == 0 {
+		return ""
+	}
+	return "It is a flag of " + pathsOf(with) + "."
+}
+
+func pathsOf(verbs []*cobra.Command) string {
+	var lines []string
+	for _, verb := range verbs {
+		lines = append(lines, "`"+verb.CommandPath()+"`")
+	}
+	return strings.Join(lines, ", ")
+}
+
+// hintFlag shows how a flag is written.
+func hintFlag(f *pflag.Flag) string {
+	if f == nil {
+		return ""
+	}
+	return "It is written " + flagWord(f) + ": " + flagText(f) + "."
+}
+
+func hintEquals(flag, value string) string {
+	return "A limit is given with an equals sign: --" + flag + "=" + value
 }
 
 // meaningOf says in a sentence what a phase is.

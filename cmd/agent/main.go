@@ -44,11 +44,11 @@ func agentCommand() *cobra.Command {
 		Long: `agent attaches, unlocks and has mounted the configured volumes, and keeps them so.
 It is started by volseal.service and takes its control socket from systemd.
 SIGHUP reloads the configuration; SIGTERM ends it and leaves every volume as it is.`,
-		Args: cobra.NoArgs,
+		Args: noArguments, SuggestFor: []string{"daemon", "run", "serve"},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runAgent(cmd.Context(), newLogger(os.Stderr), dir)
 		},
 	}
-	cmd.Flags().StringVar(&dir, "config", dir, "directory of the configuration")
+	cmd.Flags().StringVar(&dir, "config", dir, "`DIR` of the configuration")
 	return cmd
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/term"
@@ -58,6 +59,17 @@ func (c *cli) paint(text string, with colour) string {
 	return fmt.Sprintf("\x1b[%dm%s\x1b[0m", with, text)
 }
 
+// shown is text as it may be printed: whoever wrote it, nothing in it moves the
+// cursor, recolours the terminal or turns the reading direction.
+func shown(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '\ufffd'
+	}, text)
+}
+
 // width is how wide text is printed. Longer words, such as an ARN, stay whole so
 // that they can be copied.
 const width = 80
@@ -69,6 +81,7 @@ func wrap(head, text string) string {
 	var b strings.Builder
 	line, empty := head, true
 	for word := range strings.FieldsSeq(text) {
+		word = shown(word)
 		if !empty && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
 			b.WriteString(line + "\n")
 			line, empty = indent, true

@@ -44,20 +44,27 @@ func runCLI(ctx context.Context, args []string, t terminal, extra ...*cobra.Comm
 		err = &usageError{message: err.Error()}
 	}
 	if err != nil {
-		c.reportFailure(cmd, err)
+		c.reportFailure(ctx, cmd, err)
 	}
 	return exitCode(err)
 }
 
 func newRootCommand(c *cli, extra ...*cobra.Command) *cobra.Command {
 	root := &cobra.Command{
-		Use:   "volseal",
-		Short: "Seal EBS volumes with a key that the customer can take away",
-		Long: `volseal attaches EBS volumes, unlocks their encryption with a data key from the
-customer's KMS key, and has systemd mount them. It refuses to mount whenever the
-key cannot be proved usable right now.
+		Use:   "volseal VERB",
+		Short: "Unlock encrypted EBS volumes while their KMS keys are usable",
+		Long: `The agent, volseal.service, attaches the EBS volumes of the configuration, opens
+the encryption on each with a data key that the customer's KMS key (CMK) has
+wrapped, and has systemd mount it. It refuses to mount whenever the CMK cannot be
+proved usable right now. A mounted volume is left alone by a stop, a restart or an
+upgrade of the agent.
 
-Every verb but agent speaks to the running agent over its socket.`,
+Every other verb asks the agent over its socket, or looks at this host. Members of
+the group volseal may look, those of the operator group may act, and what cannot
+be undone takes root.`,
+		Example: `volseal status
+volseal explain orders
+volseal reattach orders --wait=5m`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
@@ -67,8 +74,10 @@ Every verb but agent speaks to the running agent over its socket.`,
 	root.SetOut(c.stdout)
 	root.SetErr(c.stderr)
 	root.SetFlagErrorFunc(flagError)
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { printHelp(c.stdout, cmd) })
+	root.SetHelpCommand(c.helpCommand(root))
 	flags := root.PersistentFlags()
-	flags.StringVar(&c.socket, "socket", control.DefaultSocket, "the agent's control socket")
+	flags.StringVar(&c.socket, "socket", control.DefaultSocket, "`PATH` of the agent's control socket")
 	flags.BoolVar(&c.json, "json", false, "print JSON, one value a line")
 	flags.BoolVarP(&c.quiet, "quiet", "q", false, "print nothing but failures")
 	root.AddCommand(extra...)

@@ -20,10 +20,12 @@ const readStatus = "Read status"
 func (c *cli) statusCommand() *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
-		Use: "status [NAME]", Short: "Show the volumes", Args: cobra.MaximumNArgs(1), ValidArgsFunction: c.volumeNames,
-		Long: `Show every volume, or one in full. With --json: {"volumes":[…],"keys":[…]}, of
-which NAME leaves that volume and its key. Reading succeeds whatever is read:
-the exit code is 0 also when volumes fail.`,
+		Use: "status [NAME]", Short: "Show the volumes", Args: atMost(1), ValidArgsFunction: c.volumeNames,
+		SuggestFor: []string{"list", "ls", "show", "info", "get", "volumes"},
+		Long: `Show every volume, or one in full with the layers it is made of, the disk at
+the bottom. With --json: {"volumes":[…],"keys":[…]}, of which NAME leaves that
+volume and its key. Reading succeeds whatever is read: the exit code is 0 also
+when volumes fail.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.status(cmd.Context(), strings.Join(args, ""), watch)
 		},

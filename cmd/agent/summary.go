@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,9 +56,9 @@ func (e *standsError) hint() string {
 	s := e.status
 	switch {
 	case e.outcome == control.Superseded:
-		return "Agree on what is to become of it, then say it again."
+		return hintAgree
 	case s.Hint == "" && s.Class == fault.None:
-		return "The wish stands; follow it with: volseal explain " + s.Name
+		return hintStands(s.Name)
 	}
 	return hintFor(s.Hint, s.Class)
 }
@@ -66,12 +67,13 @@ func (e *standsError) hint() string {
 type item struct{ step, cause, hint string }
 
 // reportFailure tells on stderr why a verb failed.
-func (c *cli) reportFailure(cmd *cobra.Command, err error) {
+func (c *cli) reportFailure(ctx context.Context, cmd *cobra.Command, err error) {
 	var usage *usageError
 	if errors.As(err, &usage) {
-		reportUsage(c.stderr, cmd, usage)
+		reportUsage(c.stderr, cmp.Or(usage.about, cmd), usage)
 		return
 	}
+	c.suggestVolume(ctx, err)
 	fmt.Fprintln(c.stderr, "SUMMARY: Execution failed because of:")
 	for _, i := range itemsOf(err) {
 		fmt.Fprintf(c.stderr, "- FAILED: %s\n", i.step)
@@ -80,18 +82,36 @@ func (c *cli) reportFailure(cmd *cobra.Command, err error) {
 	}
 }
 
+// suggestVolume has the hint about an unknown volume name one that is known.
+func (c *cli) suggestVolume(ctx context.Context, err error) {
+	var unknown *control.Error
+	if !errors.As(err, &unknown) || unknown.Code != control.CodeNoSuchVolume {
+		return
+	}
+	if names := nearVolumes(unknown.Volume, c.knownVolumes(ctx)); len(names) > 0 {
+		unknown.Hint = hintVolume(names)
+	}
+}
+
 func reportUsage(w io.Writer, cmd *cobra.Command, e *usageError) {
 	fmt.Fprintf(w, "volseal: %s\n", e.message)
 	if e.hint != "" {
 		fmt.Fprintln(w, e.hint)
+	}
+	if !cmd.HasAvailableSubCommands() {
+		fmt.Fprint(w, wrap("Usage: ", strings.Join(synopsis(cmd), " ")))
 	}
 	fmt.Fprintf(w, "Run `%s --help` for what it takes.\n", cmd.CommandPath())
 }
 
 // printField keeps what has several lines together.
 func printField(w io.Writer, name, text string) {
-	if text = strings.TrimSpace(text); text != "" {
-		fmt.Fprintf(w, "  %s: %s\n", name, strings.ReplaceAll(text, "\n", "\n    "))
+	var lines []string
+	for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
+		lines = append(lines, shown(line))
+	}
+	if text != "" {
+		fmt.Fprintf(w, "  %s: %s\n", name, strings.Join(lines, "\n    "))
 	}
 }
 
@@ -125,8 +145,11 @@ func causeOf(err error) string {
 
 func hintOf(err error) string {
 	var refusal *control.Error
-	if errors.As(err, &refusal) {
-		return hintFor(refusal.Hint, refusal.Class)
+	switch {
+	case errors.As(err, &refusal):
+		return hintOfRefusal(refusal)
+	case errors.Is(err, context.Canceled):
+		return hintInterrupted
 	}
-	return fault.HintOf(err)
+	return hintFor(fault.HintOf(err), fault.ClassOf(err))
 }

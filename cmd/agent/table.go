@@ -17,7 +17,7 @@ type cell struct {
 	colour colour
 }
 
-func plain(text string) cell { return cell{text: text} }
+func plain(text string) cell { return cell{text: shown(text)} }
 
 // printTable prints the volumes, and under them what is wrong with any of them.
 func (c *cli) printTable(s volume.Snapshot) {
@@ -41,7 +41,7 @@ func (c *cli) printTable(s volume.Snapshot) {
 func problem(v volume.Status) cell {
 	switch {
 	case v.Class != fault.None:
-		return cell{string(v.Class), red}
+		return cell{shown(string(v.Class)), red}
 	case v.Progress != "":
 		return plain(v.Progress)
 	case v.Wish == volume.WishSealed && v.Satisfied():
@@ -142,37 +142,27 @@ func splitARN(arn string) (account, id string) {
 // printVolume prints one volume in full.
 func (c *cli) printVolume(s volume.Snapshot) {
 	v := s.Volumes[0]
-	word, _ := reboot(v)
+	word, shade := reboot(v)
 	state := "unknown"
 	for _, k := range s.Keys {
 		state = string(k.State)
 	}
-	for _, f := range [][2]string{
-		{"name", v.Name},
-		{"phase", fmt.Sprintf("%s since %s (%s)", c.paint(string(v.Phase), phaseColour(v)), clock(v.Since), c.ago(v.Since))},
-		{"wish", string(v.Wish)},
-		{"progress", v.Progress},
-		{"reboot", word},
-		{"volume", v.VolumeID},
-		{"database", v.Database},
-		{"device", v.Device},
-		{"mapping", v.Mapping},
-		{"mountpoint", v.Mountpoint},
-		{"luks uuid", v.LUKSUUID},
-		{"last proof", fmt.Sprintf("%s (%s)", clock(v.LastProof), c.ago(v.LastProof))},
-		{"key", state},
-		{"", v.KeyARN},
-	} {
-		value := f[1]
-		if f[0] == "" {
-			fmt.Fprintf(c.stdout, "  %s\n", value) // the longest of all, in a line of its own
-			continue
-		}
-		if value == "" {
-			value = "-"
-		}
-		fmt.Fprintf(c.stdout, "%-11s %s\n", f[0], value)
-	}
+	phase := fmt.Sprintf("%s since %s (%s)", v.Phase, clock(v.Since), c.ago(v.Since))
+	c.printFact("name", plain(v.Name))
+	c.printFact("phase", cell{phase, phaseColour(v)})
+	c.printFact("wish", plain(string(v.Wish)))
+	c.printFact("progress", plain(v.Progress))
+	c.printFact("reboot", cell{word, shade})
+	c.printFact("volume", plain(v.VolumeID))
+	c.printFact("database", plain(v.Database))
+	c.printFact("device", plain(v.Device))
+	c.printFact("mapping", plain(v.Mapping))
+	c.printFact("mountpoint", plain(v.Mountpoint))
+	c.printFact("luks uuid", plain(v.LUKSUUID))
+	c.printFact("last proof", plain(fmt.Sprintf("%s (%s)", clock(v.LastProof), c.ago(v.LastProof))))
+	c.printFact("key", plain(state))
+	fmt.Fprintf(c.stdout, "  %s\n", shown(v.KeyARN)) // the longest of all, in a line of its own
+	c.printLayers(v)
 	if v.Notice != "" {
 		fmt.Fprint(c.stdout, "\n"+wrap("notice: ", v.Notice))
 	}
@@ -180,4 +170,18 @@ func (c *cli) printVolume(s volume.Snapshot) {
 		fmt.Fprintln(c.stdout)
 		c.printProblem(v)
 	}
+}
+
+// printFact prints a name and a value. One that is too long for the line, such
+// as a deep mount point, has the next for itself, so that it can be copied.
+func (c *cli) printFact(name string, value cell) {
+	const indent = 12
+	if value.text == "" {
+		value.text = "-"
+	}
+	if utf8.RuneCountInString(value.text) > width-indent {
+		fmt.Fprintf(c.stdout, "%s\n%s", name, wrap("  ", value.text))
+		return
+	}
+	fmt.Fprintf(c.stdout, "%-*s%s\n", indent, name, c.paint(value.text, value.colour))
 }

@@ -62,14 +62,32 @@ func (c *cli) wishCommandOf(verb *volume.Verb, short, long string) *cobra.Comman
 	var w waiting
 	cmd := &cobra.Command{
 		Use: string(*verb) + " NAME", Short: short, Long: long,
-		Args: oneVolume, ValidArgsFunction: c.volumeNames,
+		Args: oneVolume, ValidArgsFunction: c.volumeNames, SuggestFor: otherWords(*verb),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.wish(cmd.Context(), args[0], *verb, w)
 		},
 	}
-	cmd.Flags().Var(&w, waitFlag, "wait until it has come true, or cannot; with =D no longer than that")
+	cmd.Flags().Var(&w, waitFlag, "wait until it has come true, or cannot; no longer than `DURATION`, if given")
 	cmd.Flags().Lookup(waitFlag).NoOptDefVal = waitForever
 	return cmd
+}
+
+// otherWords are what people type who know other tools.
+func otherWords(verb volume.Verb) []string {
+	switch verb {
+	case volume.VerbInit:
+		return []string{"format", "mkfs", "luksFormat", "initialise", "initialize"}
+	case volume.VerbUnlock:
+		return []string{"open", "mount", "luksOpen", "unseal", "start"}
+	case volume.VerbLock:
+		return []string{"close", "umount", "unmount", "luksClose", "seal", "stop"}
+	case volume.VerbReattach:
+		return []string{"attach", "retry", "unquarantine"}
+	case volume.VerbRelease:
+		return []string{"detach", "eject"}
+	default:
+		return nil
+	}
 }
 
 func (c *cli) wish(ctx context.Context, name string, verb volume.Verb, w waiting) error {
@@ -81,7 +99,7 @@ func (c *cli) wish(ctx context.Context, name string, verb volume.Verb, w waiting
 	}
 	if !w.on {
 		return c.print(accepted, func() {
-			fmt.Fprintf(c.stdout, "%s: %s is recorded; follow it with: volseal status %s\n", name, verb, name)
+			fmt.Fprintf(c.stdout, "%s: %s is recorded; follow it with:\nvolseal status %s\n", name, verb, name)
 		})
 	}
 	status, outcome, err := client.Await(ctx, accepted, w.limit, c.progress())
@@ -103,7 +121,7 @@ func (c *cli) printOutcome(s volume.Status, o control.Outcome) {
 	}
 	fmt.Fprintf(c.stdout, "%s is %s.\n", s.Name, s.Phase)
 	if s.Phase == volume.Mounted && s.Class != "" {
-		fmt.Fprintf(c.stdout, "It works on, but would not come back after a reboot (%s): see volseal explain %s\n", s.Class, s.Name)
+		fmt.Fprintf(c.stdout, "It works on, but would not come back after a reboot (%s):\nvolseal explain %s\n", s.Class, s.Name)
 	}
 }
 
@@ -122,7 +140,7 @@ func (c *cli) progress() func(volume.Status) {
 			line += " (" + string(s.Class) + ")"
 		}
 		if line != last {
-			fmt.Fprintln(c.stderr, line)
+			fmt.Fprintln(c.stderr, shown(line))
 			last = line
 		}
 	}
@@ -148,7 +166,7 @@ func verbTitle(v volume.Verb) string {
 
 func (c *cli) cacheFlushCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "flush", Short: "Forget every cached data key", Args: cobra.NoArgs,
+		Use: "flush", Short: "Forget every cached data key", Args: noArguments,
 		Long: "Forget every cached data key. Mounted volumes are not disturbed; the next unlock\nasks KMS again, as it does for its proof in any case.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.finish(cmd.Context(), "Flush cache", "The data-key cache is empty.", (*control.Client).FlushCache)
@@ -158,7 +176,7 @@ func (c *cli) cacheFlushCommand() *cobra.Command {
 
 func (c *cli) reloadCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "reload", Short: "Have the agent read its configuration anew", Args: cobra.NoArgs,
+		Use: "reload", Short: "Have the agent read its configuration anew", Args: noArguments,
 		Long: "Have the agent read its configuration anew. A bad one changes nothing and is\nexplained. Volumes that left the configuration stay as they are.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.finish(cmd.Context(), "Reload configuration", "The configuration is in use.", (*control.Client).Reload)

@@ -28,7 +28,7 @@ func buildInfo() build {
 
 func (c *cli) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Use: "version", Short: "Print the version", Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			b := buildInfo()
 			return c.print(b, func() { fmt.Fprintf(c.stdout, "volseal %s (%s, %s)\n", b.Version, b.Revision, b.GoVersion) })

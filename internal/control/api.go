@@ -56,9 +56,9 @@ type Agent interface {
 
 // Accepted is the answer to a recorded wish.
 type Accepted struct {
-	Volume string      `json:"volume"`
+	Volume string      `json:"volume"` // its name
 	Verb   volume.Verb `json:"verb"`
-	Wish   uint64      `json:"wish_seq"`
+	Wish   uint64      `json:"wish_seq"` // its number, to be compared with answered_seq of the volume
 	run    string      // the run of the agent that gave the wish its number
 }
 

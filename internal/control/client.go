@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -34,12 +35,11 @@ type Client struct {
 
 // NewClient makes a client for the socket at this path. It does not connect yet.
 func NewClient(socket string) *Client {
-	dialer := net.Dialer{Timeout: 5 * time.Second}
 	return &Client{
 		socket: socket,
 		http: &http.Client{Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return dialer.DialContext(ctx, "unix", socket)
+				return dial(ctx, socket)
 			},
 			DisableCompression: true,
 			MaxIdleConns:       1,
@@ -134,11 +134,11 @@ func (c *Client) volume(ctx context.Context, name string, after moment, wait tim
 	return s, m, err
 }
 
-// checkName refuses what would name another path.
+// checkName refuses what would name another path, or fill the request's line.
 func checkName(name string) error {
-	switch name {
-	case "", ".", "..":
-		return NoSuchVolume(name)
+	const longest = 1 << 10
+	if name == "" || name == "." || name == ".." || len(name) > longest {
+		return NoSuchVolume(clip(name))
 	}
 	return nil
 }
@@ -249,15 +249,32 @@ func (c *Client) unanswered(ctx context.Context, err error) error {
 		e.Hint = "Run it as root, or as a member of the group volseal or of the operator group."
 	case errors.Is(err, fs.ErrNotExist):
 		e.Message = "The agent is not running: there is no socket " + c.socket + "."
-		e.Hint = "Start it with `systemctl start volseal.socket volseal.service`."
+		e.Hint = c.startHint()
 	case errors.Is(err, syscall.ECONNREFUSED):
 		e.Message = "The agent is not running: nothing listens on " + c.socket + "."
-		e.Hint = "Start it with `systemctl start volseal.socket volseal.service`."
+		e.Hint = c.startHint()
+	case c.socket != DefaultSocket && isDial(err):
+		e.Message = "The agent cannot be reached by " + strconv.Quote(c.socket) + ": " + plain(err) + "."
+		e.Hint = c.startHint()
 	default:
 		e.Message = "The agent did not answer: " + plain(err) + "."
 		e.Hint = "See `systemctl status volseal` and `journalctl -u volseal`."
 	}
 	return e
+}
+
+func isDial(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// startHint begins with the likelier mistake: another socket was named.
+func (c *Client) startHint() string {
+	const start = "Start it with `systemctl start volseal.socket volseal.service`."
+	if c.socket == DefaultSocket {
+		return start
+	}
+	return "The agent's own socket is " + DefaultSocket + ". " + start
 }
 
 // plain strips the request's line from a transport error.

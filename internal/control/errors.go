@@ -39,12 +39,12 @@ const (
 
 // Error is a request's failure as it crosses the socket.
 type Error struct {
-	Code    Code        `json:"code"`
-	Message string      `json:"message"`
-	Hint    string      `json:"hint"`
-	Volume  string      `json:"volume"`
-	Class   fault.Class `json:"class"`
-	Err     error       `json:"-"` // what lies beneath, on the side where it arose
+	Code    Code        `json:"code"`    // a stable word
+	Message string      `json:"message"` // what is wrong, a sentence
+	Hint    string      `json:"hint"`    // what to do; may be ""
+	Volume  string      `json:"volume"`  // "" if it is about none
+	Class   fault.Class `json:"class"`   // "" if it is of none
+	Err     error       `json:"-"`       // what lies beneath, on the side where it arose
 }
 
 func (e *Error) Error() string { return e.Message }

@@ -40,11 +40,18 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			s.fail(w, noSuchPath()) // the mux would redirect, which no client of ours follows
 			return
 		}
-		if !s.requests.TryAcquire(1) {
+		if r.Method == http.MethodGet && r.ContentLength != 0 {
+			// Reading it would hold a place for as long as the client likes.
+			w.Header().Set("Connection", "close")
+			s.fail(w, badRequest("A GET has no body."))
+			return
+		}
+		requests := s.placesOf(connOf(r.Context())).requests
+		if !requests.TryAcquire(1) {
 			s.fail(w, overloaded())
 			return
 		}
-		defer s.requests.Release(1)
+		defer requests.Release(1)
 		if r.Method == http.MethodGet {
 			// The deadline for reading the request would also end the wait of a
 			// reader: net/http takes its passing for a lost connection.

@@ -54,10 +54,11 @@ func (s *Server) await(r *http.Request) (string, error) {
 	if wait == 0 || r.URL.Query().Get("cursor") != s.cursor(revision) {
 		return s.cursor(revision), nil
 	}
-	if !s.waits.TryAcquire(1) {
+	waits := s.placesOf(connOf(r.Context())).waits
+	if !waits.TryAcquire(1) {
 		return "", overloaded()
 	}
-	defer s.waits.Release(1)
+	defer waits.Release(1)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {

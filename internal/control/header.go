@@ -19,10 +19,11 @@ const workLimit = MaxWait
 // because somebody pressed Ctrl-C. (Nor could it tell: net/http takes the end of the time
 // for reading a request for a lost connection.)
 func (s *Server) work(r *http.Request, do func(ctx context.Context, name string) (any, error)) (answer, error) {
-	if !s.waits.TryAcquire(1) {
+	waits := s.placesOf(connOf(r.Context())).waits
+	if !waits.TryAcquire(1) {
 		return answer{}, overloaded()
 	}
-	defer s.waits.Release(1)
+	defer waits.Release(1)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), workLimit)
 	defer cancel()
 	body, err := do(ctx, r.PathValue("name"))

@@ -159,29 +159,30 @@ func TestWaitOutlastsReadTimeout(t *testing.T) {
 // taken, one more is refused, and a plain request is still answered.
 func TestTooMany(t *testing.T) {
 	s := NewServer(Options{Agent: quiet{never: make(chan struct{})}, Permit: func(Peer) Permission { return Read }, Log: slog.New(slog.DiscardHandler)})
-	if !s.waits.TryAcquire(maxWaiting) {
+	if !s.others.waits.TryAcquire(maxWaiting) {
 		t.Fatal("places for waiting are taken")
 	}
+	reader := caller{peer: Peer{UID: 1000}, may: Read}
 	path := "/v1/volumes?wait=1s&cursor=" + s.cursor(1)
-	if code := answerTo(s, path); code != http.StatusServiceUnavailable {
+	if code := answerTo(s, path, reader); code != http.StatusServiceUnavailable {
 		t.Errorf("one reader too many: %d", code)
 	}
-	if code := answerTo(s, "/v1/volumes"); code != http.StatusOK {
+	if code := answerTo(s, "/v1/volumes", reader); code != http.StatusOK {
 		t.Errorf("a plain request beside them: %d", code)
 	}
-	if !s.requests.TryAcquire(maxRequests) {
+	if !s.others.requests.TryAcquire(maxRequests) {
 		t.Fatal("a request kept its place")
 	}
-	if code := answerTo(s, "/v1/volumes"); code != http.StatusServiceUnavailable {
+	if code := answerTo(s, "/v1/volumes", reader); code != http.StatusServiceUnavailable {
 		t.Errorf("one request too many: %d", code)
 	}
 }
 
-func answerTo(s *Server, path string) int {
+func answerTo(s *Server, path string, who caller) int {
 	r := httptest.NewRequest(http.MethodGet, path, http.NoBody)
 	r.Host = "volseal"
 	w := httptest.NewRecorder()
-	ctx := context.WithValue(r.Context(), connKey{}, caller{may: Read})
+	ctx := context.WithValue(r.Context(), connKey{}, who)
 	s.guard(s.mux()).ServeHTTP(w, r.WithContext(ctx))
 	return w.Code
 }

@@ -28,11 +28,18 @@ const (
 )
 
 // Requests in progress. Waiting readers may hold half of them, so that they
-// never stand in the way of a verb.
+// never stand in the way of a verb. Root has as many of its own.
 const (
 	maxRequests = 128
 	maxWaiting  = 64
 )
+
+// places bound what is in progress at once.
+type places struct{ requests, waits *semaphore.Weighted }
+
+func newPlaces() places {
+	return places{requests: semaphore.NewWeighted(maxRequests), waits: semaphore.NewWeighted(maxWaiting)}
+}
 
 // Options are what a server is made of; all but Observe are required.
 type Options struct {
@@ -50,8 +57,8 @@ type Server struct {
 	log      *slog.Logger
 	observe  func(verb, result string)
 	run      string // distinguishes cursors and wishes of this run of the agent
-	requests *semaphore.Weighted
-	waits    *semaphore.Weighted
+	roots    places
+	others   places
 	denials  *denials
 	stopping chan struct{}
 }
@@ -64,11 +71,19 @@ func NewServer(o Options) *Server {
 	return &Server{
 		agent: o.Agent, permit: o.Permit, log: o.Log, observe: o.Observe,
 		run:      rand.Text(),
-		requests: semaphore.NewWeighted(maxRequests),
-		waits:    semaphore.NewWeighted(maxWaiting),
+		roots:    newPlaces(),
+		others:   newPlaces(),
 		denials:  newDenials(),
 		stopping: make(chan struct{}),
 	}
+}
+
+// placesOf are those that a caller's requests take.
+func (s *Server) placesOf(who caller) places {
+	if who.may != None && who.peer.UID == 0 {
+		return s.roots
+	}
+	return s.others
 }
 
 // Serve answers on ln, a Unix socket, until ctx ends; it closes ln. Requests in

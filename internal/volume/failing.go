@@ -26,15 +26,17 @@ type pause struct {
 	until    time.Time
 	device   bool
 	mount    MountState
+	ecryptfs int // mounts on the volume: one that is gone may be what an unmount waited for
 	stopping bool
 }
 
 func pauseFor(d time.Duration, o observed) pause {
-	return pause{until: time.Now().Add(d), device: o.facts.Device, mount: o.facts.Mount, stopping: o.facts.Stopping}
+	return pause{until: time.Now().Add(d), device: o.facts.Device, mount: o.facts.Mount, ecryptfs: len(o.mount.Ecryptfs), stopping: o.facts.Stopping}
 }
 
 func (p pause) lasts(o observed) bool {
-	return time.Now().Before(p.until) && p.device == o.facts.Device && p.mount == o.facts.Mount && p.stopping == o.facts.Stopping
+	return time.Now().Before(p.until) && p.device == o.facts.Device && p.mount == o.facts.Mount &&
+		p.ecryptfs == len(o.mount.Ecryptfs) && p.stopping == o.facts.Stopping
 }
 
 // fail keeps the error for status and plans the retry. Blame on the disk

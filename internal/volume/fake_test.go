@@ -56,6 +56,10 @@ type world struct {
 	orphaned   bool // the device was taken from under the mapping; another one there does not mend that
 	held       bool // by somebody else
 	stopping   bool
+	tables     int // how often the live table was read for its cipher
+	tableErr   error
+	ecryptfs   []Ecryptfs
+	keyARN     string // of the EBS layer
 	asked      time.Time
 	lag        time.Duration // until EC2 shows what it was asked
 	mountErr   error
@@ -138,9 +142,9 @@ func (w *world) Volume(_ context.Context, id string) (CloudVolume, error) {
 		return CloudVolume{}, w.cloudErr
 	}
 	if !w.asked.IsZero() && time.Since(w.asked) < w.lag {
-		return CloudVolume{ID: id, State: "available", Encrypted: true}, nil
+		return CloudVolume{ID: id, State: "available", Encrypted: true, KeyARN: w.keyARN}, nil
 	}
-	v := CloudVolume{ID: id, State: "available", Encrypted: !w.unencrypted}
+	v := CloudVolume{ID: id, State: "available", Encrypted: !w.unencrypted, KeyARN: w.keyARN}
 	switch {
 	case w.elsewhere:
 		v.State, v.Elsewhere = "in-use", "i-0fedcba9876543210"
@@ -259,6 +263,16 @@ func (w *world) Suspend(context.Context, string) error {
 		return err
 	}
 	return w.change("wipe", func() { w.wiped = true })
+}
+
+func (w *world) Cipher(context.Context, string) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tables++
+	if w.tableErr != nil {
+		return "", w.tableErr
+	}
+	return "aes-xts-plain64", nil
 }
 
 func (w *world) Wiped(context.Context, string) (bool, error) {
@@ -435,7 +449,11 @@ type mounts struct{ w *world }
 func (m mounts) Find(_ context.Context, mp Mapping, _ string) (MountFact, error) {
 	m.w.mu.Lock()
 	defer m.w.mu.Unlock()
-	return MountFact{Mounted: m.w.mounted && mp.Present, ReadOnly: m.w.readOnly}, nil
+	f := MountFact{Mounted: m.w.mounted && mp.Present, ReadOnly: m.w.readOnly}
+	if f.Mounted {
+		f.Filesystem, f.Ecryptfs = m.w.fs, m.w.ecryptfs
+	}
+	return f, nil
 }
 
 func (m mounts) Stopping(context.Context) (bool, error) {

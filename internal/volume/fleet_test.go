@@ -133,6 +133,11 @@ func (f *fleet) Suspend(ctx context.Context, name string) error {
 	return w.Suspend(ctx, own)
 }
 
+func (f *fleet) Cipher(ctx context.Context, name string) (string, error) {
+	w, own := f.byMapping(name)
+	return w.Cipher(ctx, own)
+}
+
 func (f *fleet) Wiped(ctx context.Context, name string) (bool, error) {
 	w, own := f.byMapping(name)
 	return w.Wiped(ctx, own)

@@ -59,6 +59,7 @@ func (w *worker) observe(ctx context.Context) (observed, error) {
 		w.rebuild = false // all is closed: from here on it is an ordinary opening
 		o.facts.Rebuild = false
 	}
+	w.lookCipher(ctx, o.spec.Mapping(), o.mapping)
 	o.complete = true
 	return o, nil
 }
@@ -233,7 +234,7 @@ func (w *worker) askCloud(ctx context.Context, o *observed) error {
 	if err != nil {
 		return err
 	}
-	o.cloud = v
+	o.cloud, w.cloudTold = v, toldByCloud{v, time.Now()}
 	o.facts.Cloud = w.cloudState(v)
 	if o.facts.Wish != WishMounted {
 		return nil

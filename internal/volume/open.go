@@ -286,7 +286,26 @@ const unmountLimit = 10 * time.Minute
 func (w *worker) unmount(ctx context.Context, o observed) error {
 	ctx, cancel := context.WithTimeout(ctx, unmountLimit)
 	defer cancel()
-	return w.ports.Mounts.Stop(ctx, o.spec.Mountpoint)
+	err := w.ports.Mounts.Stop(ctx, o.spec.Mountpoint)
+	if err == nil {
+		return nil
+	}
+	now, lookErr := w.ports.Mounts.Find(ctx, o.mapping, o.spec.Mountpoint)
+	if lookErr != nil || len(now.Ecryptfs) == 0 {
+		return err
+	}
+	return heldByEcryptfs(now.Ecryptfs[0], err)
+}
+
+// heldByEcryptfs names what systemd need not know of: an eCryptfs that was
+// mounted by hand keeps the directory beneath it in use.
+func heldByEcryptfs(e Ecryptfs, err error) error {
+	return &fault.Error{
+		Class: fault.ClassOf(err), Reason: "busy",
+		Cause: fmt.Sprintf("The volume cannot be unmounted while eCryptfs is mounted at %s.", e.Path),
+		Hint:  "Stop what uses it, then unmount it: umount '" + e.Path + "'. It is not volseal's to end. After that the volume is unmounted by itself.",
+		Err:   err,
+	}
 }
 
 func stoppingError(err error) error {

@@ -141,6 +141,8 @@ type Crypt interface {
 	// Abandon has all I/O of a mapping fail, what waits and what comes, and ends
 	// its suspension: for the file system, a power cut.
 	Abandon(ctx context.Context, mapping string) error
+	// Cipher is that of the mapping's live table, as the kernel calls it.
+	Cipher(ctx context.Context, mapping string) (string, error)
 	// Publish renames a pending mapping to its final name and waits for udev.
 	Publish(ctx context.Context, pending, mapping string) error
 	// InUse reports whether anything on this host holds the device: a mapping of
@@ -206,10 +208,20 @@ type Archive interface {
 
 // MountFact is what PID 1's mount table says of a mapping and a mount point.
 type MountFact struct {
-	Mounted  bool // the mapping is mounted at the mount point, on top
+	Mounted  bool // the mapping is mounted at the mount point, on top but for an eCryptfs over itself
 	ReadOnly bool
 	Others   []string // other places where the mapping is mounted
 	Occupied bool     // something that is not the mapping is mounted at the mount point
+
+	Filesystem string     // type of what is Mounted
+	Ecryptfs   []Ecryptfs // mounts that lie on what is Mounted; not all, where there are very many
+}
+
+// Ecryptfs is one eCryptfs mount. Its paths are for people: cut where they are
+// very long, and whatever would not print is written as in the mount table, \ooo.
+type Ecryptfs struct {
+	Path  string // where it is mounted
+	Lower string // the directory that it encrypts, as whoever mounted it named that
 }
 
 // Mounts has systemd mount and unmount; it never calls mount(2).

@@ -19,6 +19,7 @@ func (w *worker) publish(o observed, seq uint64) {
 		if o.mapping.Present {
 			s.Mapping = o.spec.Mapping()
 		}
+		s.Layers = layers(o, w.cloudTold, w.cipher)
 	}
 	if w.claimErr == nil && w.claim.Quarantine != nil {
 		phase = Quarantined

@@ -39,6 +39,7 @@ type Status struct {
 	KeyARN             string        `json:"key_arn"`
 	LUKSUUID           string        `json:"luks_uuid"`
 	Generation         int           `json:"generation"`
+	Layers             []Layer       `json:"layers"` // from the disk upwards; never nil
 	LastProof          *time.Time    `json:"last_proof"`
 	WouldSurviveReboot bool          `json:"would_survive_reboot"`
 	Wish               Wish          `json:"wish"`

@@ -64,6 +64,8 @@ type worker struct {
 	condemned time.Time // when a revoked answer last completed what the policy waits for
 	cloudSaw  time.Time // when EC2 last said all that a mounted volume needs
 	lastProof time.Time
+	cloudTold toldByCloud
+	cipher    liveCipher
 	backedUp  Fingerprint // of a header that there is a backup of
 	backupDue time.Time   // when a backup that failed is tried again
 }
@@ -88,7 +90,7 @@ func newWorker(spec Spec, probe time.Duration, p Ports, told, moved func()) *wor
 		probe: probe,
 	}
 	w.claim, w.claimErr = p.Claims.Load(spec.Name)
-	w.status = Status{Name: spec.Name, Phase: Detached, Wish: WishMounted, Who: []fault.Owner{}}
+	w.status = Status{Name: spec.Name, Phase: Detached, Wish: WishMounted, Who: []fault.Owner{}, Layers: []Layer{}}
 	if w.claimErr == nil {
 		w.status.Wish = w.claim.Wish
 	}

@@ -4,10 +4,18 @@
 //
 //	labguest serve PORT     run what the host asks for over a virtio-serial port
 //	labguest in-use SERIAL  exit 0 when the disk is mounted or mapped, 1 when not
+//
+// and what attacks a Unix socket there, as the user who runs it. What to send is
+// read from stdin:
+//
+//	labguest speak SOCKET                   send it, and print what comes until the other end closes
+//	labguest knock SOCKET CLIENTS SECONDS   so many clients connect, send it and leave, again and again
+//	labguest dawdle SOCKET CLIENTS SECONDS  so many clients send it a byte a second
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -45,7 +53,31 @@ func run(ctx context.Context, args []string) (int, error) {
 		}
 		return 1, nil
 	}
-	return 2, fmt.Errorf("usage: labguest serve PORT | in-use SERIAL")
+	if len(args) > 1 {
+		return attack(ctx, args[0], args[1:])
+	}
+	return 2, errors.New("usage: labguest serve PORT | in-use SERIAL | speak SOCKET | knock|dawdle SOCKET CLIENTS SECONDS")
+}
+
+func attack(ctx context.Context, kind string, args []string) (int, error) {
+	if kind == "speak" && len(args) == 1 {
+		if err := speak(args[0], os.Stdin, os.Stdout); err != nil {
+			return 1, err
+		}
+		return 0, nil
+	}
+	c, err := crowdOf(args, os.Stdin)
+	switch {
+	case err != nil:
+		return 2, err
+	case kind == "knock":
+		c.each(ctx, c.knock)
+	case kind == "dawdle" && len(c.request) > 0:
+		c.each(ctx, c.dawdle)
+	default:
+		return 2, fmt.Errorf("labguest cannot %s", kind)
+	}
+	return 0, nil
 }
 
 func serve(ctx context.Context, path string) error {

@@ -61,7 +61,6 @@ opened
 
 destroyed /dev/zero
 say 'killed in the middle of the restoration'
-answers() { field orders phase; }
 begun() { compgen -G "$headers/replaced-*.img"; }                                                            # what was there is safe
 writing() { ! cmp -s -n 4096 <(dd if="$dev" bs=4096 skip=8 count=1 iflag=direct status=none) /dev/zero; } # the first keyslot is there
 for moment in begun writing; do
@@ -71,7 +70,7 @@ for moment in begun writing; do
 	until $moment >/dev/null; do kill -0 "$restoring" || die "the restoration ended before it was $moment"; done
 	kill -9 "$(systemctl show -p MainPID --value volseal.service)"
 	wait "$restoring" || true
-	within 60 'the agent is back' answers
+	within 60 'the agent is back' field orders phase
 	printf '   killed when %s: %s, %s\n' "$moment" "$(field orders phase)" "$(field orders reason)"
 	[[ $(field orders phase) =~ ^(Quarantined|Sealed|Mounted)$ ]] || die 'it looks blank'
 done

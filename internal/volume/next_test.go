@@ -42,7 +42,7 @@ func everyOrder(f Facts, visit func(Facts)) {
 // everyMaking goes through the states of an order. Before EC2 has named a volume
 // there is none to find.
 func everyMaking(f Facts, visit func(Facts)) {
-	if f.Stage != StageNone || f.Held || f.Rebuild || f.Proved {
+	if f.Stage != StageNone || f.Held || f.Rebuild || f.Opened || f.Proved {
 		return
 	}
 	for f.Making = MakingOrdered; f.Making <= MakingRestored; f.Making++ {

@@ -23,11 +23,13 @@ func everyFacts(visit func(Facts)) {
 							Rebuild: b(0), InitWanted: b(1), MayAttach: b(2), Quarantined: b(3), Device: b(4), Pending: b(5), Proved: b(6), Held: b(7), Opened: b(8),
 						}
 						everyMapping(f, visit)
+						everyMaking(f, func(f Facts) { everyMapping(f, visit) })
 						if f.Header == HeaderLUKS2 {
+							f.Rewrap = true
+
 							f.Rewrap = true
 							everyMapping(f, visit)
 						}
-						everyMaking(f, func(f Facts) { everyMapping(f, visit) })
 					}
 				}
 			}

@@ -26,9 +26,8 @@ func everyFacts(visit func(Facts)) {
 						everyMaking(f, func(f Facts) { everyMapping(f, visit) })
 						if f.Header == HeaderLUKS2 {
 							f.Rewrap = true
-
-							f.Rewrap = true
 							everyMapping(f, visit)
+							everyMaking(f, func(f Facts) { everyMapping(f, visit) })
 						}
 					}
 				}

@@ -40,17 +40,18 @@ type world struct {
 	half     bool // torn between two sound headers: the magic is there
 	slotBroken,
 	hang bool // reads of the disk
-	readErr  error
-	freezes  int
-	tries    int
-	images   map[string]*image
-	fs       string // file system inside; "" none
-	data     string // what the database wrote
-	pending  bool
-	mapped   bool
-	uuid     string // of the mapping
-	mounted  bool
-	readOnly bool
+	renumbered bool // the volume was detached, and came back as another device
+	readErr    error
+	freezes    int
+	tries      int
+	images     map[string]*image
+	fs         string // file system inside; "" none
+	data       string // what the database wrote
+	pending    bool
+	mapped     bool
+	uuid       string // of the mapping
+	mounted    bool
+	readOnly   bool
 	suspended,
 	wiped bool
 	orphaned   bool // the device was taken from under the mapping; another one there does not mend that
@@ -167,6 +168,9 @@ func (w *world) Find(context.Context, string) (Device, error) {
 	defer w.mu.Unlock()
 	if !w.attached || time.Since(w.asked) < w.lag {
 		return Device{}, ErrNoDevice
+	}
+	if w.renumbered {
+		return Device{Path: "/dev/nvme2n1", Major: 259, Minor: 2, Bytes: 1 << 30}, nil
 	}
 	return Device{Path: "/dev/nvme1n1", Major: 259, Minor: 1, Bytes: 1 << 30}, nil
 }
@@ -419,8 +423,11 @@ func (w *world) Retoken(_ context.Context, _ Device, path string, tokens []envel
 	})
 }
 
-func (w *world) Restore(_ context.Context, _ Device, path, _ string) error {
+func (w *world) Restore(ctx context.Context, _ Device, path, _ string, still func(context.Context) error) error {
 	key, _, err := w.imageAt(path)
+	if err == nil {
+		err = still(ctx)
+	}
 	if err != nil {
 		return err
 	}

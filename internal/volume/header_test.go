@@ -330,6 +330,31 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
+// A header is written only to the device that is the volume's at that moment:
+// while KMS was asked, volumes may have changed places, and the device number that
+// was found may be another one's, of which nobody set anything aside.
+func TestRestoreWritesToNoOtherDevice(t *testing.T) {
+	for name, move := range map[string]func(*world){
+		"gone":          func(w *world) { w.attached = false },
+		"another's now": func(w *world) { w.renumbered = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			locked(t, func(w *world) { w.torn = true }, func(t *testing.T, w *world, h *host, _ string) {
+				time.Sleep(20 * time.Second) // no proof is young enough any more
+				w.kms.delay = 5 * time.Second
+				go func() {
+					time.Sleep(2 * time.Second)
+					w.set(func() { move(w) })
+				}()
+				_, err := h.r.RestoreHeader(t.Context(), "orders", HeaderOrder{})
+				if fault.ReasonOf(err) != "device-changed" || w.did("restore-begin") != 0 {
+					t.Errorf("got %v; did %v", err, w.deeds())
+				}
+			})
+		})
+	}
+}
+
 // A kill at any point of a restoration leaves what is refused or sound, never
 // blank; to say it again is all that is needed.
 func TestRestoreSurvivesACrashAnywhere(t *testing.T) {

@@ -195,7 +195,24 @@ func (w *worker) replaceHeader(ctx context.Context, o observed, path string, don
 	}
 	done.Written, done.Replaced = true, w.ports.Claims.Image(o.spec.Name, file)
 	w.log.Warn("writing a header onto the device", "image", path, "replaced", done.Replaced)
-	return w.ports.Archive.Restore(ctx, o.device, path, o.holder())
+	return w.writeImage(ctx, o, path)
+}
+
+// writeImage writes an image onto the device, if that is the volume's still: to
+// judge it and to ask KMS took a while, and whoever moves volumes about could have
+// another one of this size under the same number by now.
+func (w *worker) writeImage(ctx context.Context, o observed, path string) error {
+	return w.ports.Archive.Restore(ctx, o.device, path, o.holder(), func(ctx context.Context) error {
+		now, err := w.ports.Devices.Find(ctx, o.volumeID)
+		if err == nil && now == o.device {
+			return nil
+		}
+		return &fault.Error{
+			Class: fault.Unknown, Reason: "device-changed",
+			Cause: "The device " + o.device.Path + " is no longer that of " + o.volumeID + "; nothing was written to it.",
+			Hint:  "Volumes are being attached or detached. Try again when they have settled.", Err: err,
+		}
+	})
 }
 
 // holder is the mapping that may hold the device while its header is written.

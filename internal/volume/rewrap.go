@@ -133,7 +133,7 @@ func (w *worker) completeHeader(ctx context.Context, o observed) error {
 		return err
 	}
 	w.log.Warn("completing a header whose writing was cut short", "image", path)
-	return w.ports.Archive.Restore(ctx, o.device, path, o.holder())
+	return w.writeImage(ctx, o, path)
 }
 
 func errNotOurs() error {
@@ -221,7 +221,7 @@ func (w *worker) writeTokens(ctx context.Context, o observed, tokens ...envelope
 	if _, err := w.vouch(ctx, as, h); err != nil {
 		return err
 	}
-	return w.ports.Archive.Restore(ctx, o.device, path, o.holder())
+	return w.writeImage(ctx, o, path)
 }
 
 // movePin is the point of no return: the new token opens the keyslot, from the

@@ -37,6 +37,7 @@ type world struct {
 	asks     int    // of EC2
 	header   []byte // nil blank; otherwise the image last written
 	torn     bool
+	strange  bool // sound in itself, and refused for what it says
 	half     bool // torn between two sound headers: the magic is there
 	slotBroken,
 	hang bool // reads of the disk
@@ -191,7 +192,7 @@ func (w *world) Freeze(context.Context, Device, string) (*Header, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.freezes++
-	if w.header == nil || w.torn {
+	if w.header == nil || w.torn || w.strange {
 		return nil, &fault.Error{Class: fault.Integrity, Reason: "magic", Cause: "no header"}
 	}
 	return w.images[string(w.header)].frozen(), nil

@@ -4,6 +4,8 @@ package volume
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 
 	"github.com/volseal/volseal/internal/envelope"
@@ -71,8 +73,8 @@ func (r *rewrapping) release() { r.proof.Release() }
 // of ours was cut short in is completed first.
 func (w *worker) readRewrap(ctx context.Context, o observed) (*rewrapping, error) {
 	h, err := w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
-	if fault.ClassOf(err) == fault.Integrity && w.completeHeader(ctx, o) == nil {
-		h, err = w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
+	if fault.ClassOf(err) == fault.Integrity {
+		h, err = w.completeHeader(ctx, o, err)
 	}
 	if err != nil {
 		return nil, w.rejected(o, err)
@@ -112,32 +114,49 @@ func otherToken(h *Header, opens Candidate, o observed) *Candidate {
 	return nil
 }
 
-// completeHeader ends a write that was cut short: one copy of the header is still
+// completeHeader ends a write that was cut short; any other header that was refused
+// stays so. What was there is kept, as of any header that is written over. An outage
+// is no blame on the disk: the header is completed once it is over.
+func (w *worker) completeHeader(ctx context.Context, o observed, refused error) (*Header, error) {
+	path := w.ports.Claims.Image(o.spec.Name, intendedImage)
+	err := w.cutShort(ctx, o, path)
+	if err == nil {
+		w.log.Warn("completing a header whose writing was cut short", "image", path)
+		err = w.replaceHeader(ctx, o, path, &HeaderRestored{})
+	}
+	switch fault.ClassOf(err) {
+	case fault.None:
+		return w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
+	case fault.Integrity:
+		return nil, refused
+	}
+	return nil, err
+}
+
+// cutShort returns nil if the two copies of the header differ, one of them is still
 // sound and of this volume, and the image that was being written is as good as a
-// backup. Anything else is not our doing, and left to be refused.
-func (w *worker) completeHeader(ctx context.Context, o observed) error {
+// backup. Two equal copies are not our doing, whatever is wrong with them.
+func (w *worker) cutShort(ctx context.Context, o observed, path string) error {
 	copies, err := w.ports.Archive.Copies(ctx, o.device)
 	if err != nil {
 		return err
 	}
 	known := func(c HeaderCopy) bool { return c.Err == nil && c.UUID == o.claim.LUKSUUID }
-	if !known(copies.Primary) && !known(copies.Secondary) {
+	if copies.Differ == nil || !known(copies.Primary) && !known(copies.Secondary) {
 		return errNotOurs()
 	}
-	path := w.ports.Claims.Image(o.spec.Name, intendedImage)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return errNotOurs()
+	}
 	h, err := w.ports.Archive.Judge(o.device, path)
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = w.vouch(ctx, o, h)
 	}
-	if _, err := w.vouch(ctx, o, h); err != nil {
-		return err
-	}
-	w.log.Warn("completing a header whose writing was cut short", "image", path)
-	return w.writeImage(ctx, o, path)
+	return err
 }
 
 func errNotOurs() error {
-	return integrity("header-copies", "Neither copy of the header is sound.", "Put a backup back: volseal header restore.")
+	return integrity("header-copies", "The header was not damaged by a write of this agent.", "Put a backup back: volseal header restore.")
 }
 
 // addNewToken puts the token of the new CMK beside the old one.

@@ -3,6 +3,7 @@
 package volume
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -279,12 +280,56 @@ func TestRewrapAbortedHalfway(t *testing.T) {
 	}
 }
 
+// A torn header waits for whatever is needed to complete it: that KMS does not answer
+// on the boot after a power cut is no blame on the disk, and no quarantine. What was
+// torn is kept.
+func TestTornRewrapWaitsForKMS(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := formatted(t, dir)
+		intend(t, dir, rewrapTo(newARN))
+		w.set(func() { w.kill, w.after, w.attached = 2, true, true })
+		h := startHost(t, w, dir)
+		h.await("killed", func(Status) bool { return w.is(func() bool { return w.killed }) })
+		h.stop()
+		w.set(func() { w.killed, w.kill = false, 0 })
+		if !w.torn {
+			t.Fatalf("not torn; did %v", w.deeds())
+		}
+		w.kms.answer(&fault.Error{Class: fault.Unreachable, Cause: "no network yet"})
+		h = startHost(t, w, dir)
+		defer h.stop()
+		h.await("told", func(s Status) bool { return s.Class == fault.Unreachable && s.Phase == Sealed })
+		time.Sleep(10 * time.Minute)
+		if s := h.status(); s.Phase != Sealed || w.did("open") != 0 {
+			t.Errorf("status %+v", s)
+		}
+		w.kms.answer(nil)
+		moved(t, w, h, dir)
+		kept, err := filepath.Glob(filepath.Join(dir, "headers", "orders", "replaced-*.img"))
+		if err != nil || len(kept) != 1 {
+			t.Errorf("kept of what was torn: %v, %v", kept, err)
+		}
+	})
+}
+
 // A torn header is completed only from what a re-wrap of this volume was writing:
 // without the intent, or with nothing sound on the device, it is quarantined.
 func TestTornHeaderIsNotGuessedAt(t *testing.T) {
 	for name, harm := range map[string]func(t *testing.T, w *world, dir string){
 		"no intent": func(t *testing.T, w *world, dir string) { w.torn = true },
 		"no image":  func(t *testing.T, w *world, dir string) { w.torn = true; intend(t, dir, rewrapTo(newARN)) },
+		"not torn": func(t *testing.T, w *world, dir string) { // another host, perhaps a later version, made it
+			intend(t, dir, rewrapTo(newARN))
+			claims, err := NewClaims(dir)
+			if err == nil {
+				err = writeDurably(claims.Image("orders", intendedImage), w.header)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.strange = true
+		},
 		"nothing sound": func(t *testing.T, w *world, dir string) {
 			w.header, w.torn = []byte("x"), true
 			intend(t, dir, rewrapTo(newARN))

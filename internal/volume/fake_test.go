@@ -73,6 +73,7 @@ type world struct {
 	after      bool // the change is made before dying
 	killed     bool
 	published  func()        // called when the mapping appears
+	saved      func()        // called when the header area is copied
 	slow       time.Duration // how long publishing takes
 }
 
@@ -361,7 +362,11 @@ func (w *world) Save(_ context.Context, _ Device, path string) error {
 	if w.torn || w.slotBroken {
 		text = "damaged " + text
 	}
+	saved := w.saved
 	w.mu.Unlock()
+	if saved != nil {
+		saved()
+	}
 	return os.WriteFile(path, []byte(text), 0o600)
 }
 

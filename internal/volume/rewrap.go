@@ -257,14 +257,15 @@ func (w *worker) movePin(ctx context.Context, o observed, r *rewrapping) error {
 	if _, err := w.backUp(ctx, as); err != nil { // reads the device, and tries what it read
 		return err
 	}
-	err = w.update(func(c *Claim) {
-		if c.Pin.From == "" { // else it was moved before, and the configuration still says where it began
-			c.Pin.From = o.spec.KeyARN
+	moved := false
+	err = w.update(func(c *Claim) { // under w.mu
+		if c.Rewrap != o.claim.Rewrap || c.pinned(w.spec).KeyARN != o.spec.KeyARN {
+			return // somebody spoke meanwhile, and what was proved is not what is meant now: the next pass begins anew
 		}
-		c.Pin.To = c.Rewrap.To
+		c.Pin, moved = Pin{From: w.spec.KeyARN, To: as.spec.KeyARN}, true
 		c.Generation, c.Binding = r.other.Token.Generation, as.spec.Binding()
 	})
-	if err == nil {
+	if err == nil && moved {
 		w.canary.token = nil // what was accepted before was for the old CMK
 		w.log.Warn("volume moved to another CMK", "from", o.spec.KeyARN, "to", as.spec.KeyARN)
 		w.moved()
@@ -277,7 +278,12 @@ func (w *worker) endRewrap(ctx context.Context, o observed) error {
 	if _, err := w.backUp(ctx, o); err != nil {
 		return err
 	}
-	if err := w.update(func(c *Claim) { c.Rewrap = Rewrap{} }); err != nil {
+	err := w.update(func(c *Claim) {
+		if c.Rewrap == o.claim.Rewrap { // else there is a new intent by now
+			c.Rewrap = Rewrap{}
+		}
+	})
+	if err != nil {
 		return err
 	}
 	os.Remove(w.ports.Claims.Image(o.spec.Name, intendedImage)) // the backup is equal

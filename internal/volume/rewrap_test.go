@@ -14,7 +14,10 @@ import (
 	"github.com/volseal/volseal/internal/fault"
 )
 
-const newARN = "arn:aws:kms:us-east-1:222222222222:key/bbbbbbbb-bbbb-cccc-dddd-eeeeeeeeeeee"
+const (
+	newARN   = "arn:aws:kms:us-east-1:222222222222:key/bbbbbbbb-bbbb-cccc-dddd-eeeeeeeeeeee"
+	thirdARN = "arn:aws:kms:us-east-1:333333333333:key/cccccccc-bbbb-cccc-dddd-eeeeeeeeeeee"
+)
 
 // intend records the intent, as a verb does before it rings.
 func intend(t *testing.T, dir string, change func(*Claim)) {
@@ -201,6 +204,60 @@ func TestRewrapTakesUpWhatIsThere(t *testing.T) {
 	})
 }
 
+// An operator who speaks while a step of a re-wrap is under way is heard: a step
+// that began under another word neither moves the pin nor forgets the new word. The
+// pin is never one that was not proved.
+func TestRewrapHearsTheLatestWord(t *testing.T) {
+	for name, c := range map[string]struct {
+		save int // which copy of the header the word comes with
+		word Rewrap
+		arn  string
+	}{
+		"taken back before the pin moves": {1, Rewrap{To: newARN, Abort: true}, testARN},
+		"another CMK before":              {1, Rewrap{To: thirdARN}, thirdARN},
+		"another CMK at the end":          {2, Rewrap{To: thirdARN}, thirdARN},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				w := formatted(t, dir)
+				intend(t, dir, rewrapTo(newARN))
+				h := startHost(t, w, dir)
+				defer h.stop()
+				running, _ := h.r.worker("orders")
+				w.set(func() {
+					w.saved = func() {
+						if c.save--; c.save != 0 {
+							return
+						}
+						if err := running.update(func(cl *Claim) { cl.Rewrap = c.word }); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+				s := h.await("Mounted", func(s Status) bool { return s.Phase == Mounted && s.Class == fault.None && s.WouldSurviveReboot })
+				tokens := w.tokens()
+				if cl := claimOf(t, dir); s.KeyARN != c.arn || len(tokens) != 1 || tokens[0].KeyARN != c.arn || cl.Rewrap.wanted() {
+					t.Errorf("status %+v, claim %+v, tokens %+v", s, cl, tokens)
+				}
+			})
+		})
+	}
+}
+
+// A pin of long ago, under a configuration that is not there any more, does not
+// spoil the next move.
+func TestRewrapReplacesAnOldPin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := formatted(t, dir)
+		intend(t, dir, func(c *Claim) { c.Pin, c.Rewrap.To = Pin{From: thirdARN, To: thirdARN}, newARN })
+		h := startHost(t, w, dir)
+		defer h.stop()
+		moved(t, w, h, dir)
+	})
+}
+
 // What keeps a re-wrap from its end leaves the volume with the old CMK, whole;
 // it opens once the intent is taken back.
 func TestRewrapRefusedAndAborted(t *testing.T) {
@@ -358,8 +415,7 @@ func TestTornHeaderIsNotGuessedAt(t *testing.T) {
 // The pin holds for the configuration that it was recorded under, and no other.
 func TestPinned(t *testing.T) {
 	c := Claim{Pin: Pin{From: testARN, To: newARN}}
-	third := "arn:aws:kms:us-east-1:333333333333:key/cccccccc-bbbb-cccc-dddd-eeeeeeeeeeee"
-	for configured, want := range map[string]string{testARN: newARN, newARN: newARN, third: third} {
+	for configured, want := range map[string]string{testARN: newARN, newARN: newARN, thirdARN: thirdARN} {
 		if got := c.pinned(Spec{KeyARN: configured}).KeyARN; got != want {
 			t.Errorf("configured %s: pinned to %s", configured, got)
 		}

@@ -395,6 +395,26 @@ func TestRestoreLiftsItsOwnQuarantineOnly(t *testing.T) {
 	}
 }
 
+// A job that comes while the volume leaves the configuration is not done.
+func TestNoJobForAVolumeThatLeft(t *testing.T) {
+	inMounted(t, func(t *testing.T, w *world, h *host, _ string) {
+		running, _ := h.r.worker("orders")
+		h.r.Apply(nil, time.Minute)
+		<-running.ended
+		left, leave := context.WithCancel(t.Context())
+		leave()
+		running.jobs = make(chan job, 1)
+		for range 100 { // which of two ready channels is taken is a matter of chance
+			running.jobs <- func(context.Context) { t.Error("was done") }
+			running.run(left)
+			select {
+			case <-running.jobs:
+			default:
+			}
+		}
+	})
+}
+
 // A worker that is at work for long refuses, in bounded time; and another
 // volume's never waits for it.
 func TestBusyWorkerRefusesJobs(t *testing.T) {

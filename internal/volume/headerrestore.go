@@ -48,7 +48,7 @@ type HeaderRestored struct {
 // *ConflictError, *fault.Error. Whatever it returns, nothing was lost.
 func (r *Reconciler) RestoreHeader(ctx context.Context, name string, order HeaderOrder) (HeaderRestored, error) {
 	return ask(ctx, r, name, func(ctx context.Context, w *worker, o observed) (HeaderRestored, error) {
-		if err := o.reachable(); err != nil {
+		if err := w.reachable(ctx, o); err != nil {
 			return HeaderRestored{}, err
 		}
 		if err := restorable(o); err != nil {

@@ -355,6 +355,32 @@ func TestRestoreWritesToNoOtherDevice(t *testing.T) {
 	}
 }
 
+// Another host may have changed the header since this one last opened the volume:
+// what that did is not undone by a restoration that nobody said so of.
+func TestRestoreUndoesNoOtherHostsWork(t *testing.T) {
+	locked(t, func(*world) {}, func(t *testing.T, w *world, h *host, dir string) {
+		h.stop()
+		elsewhere := t.TempDir()
+		for _, arn := range []string{newARN, testARN} { // generations 2 and 3
+			intend(t, elsewhere, func(c *Claim) { c.Wish, c.Rewrap.To = WishMounted, arn })
+			other := startHost(t, w, elsewhere)
+			other.await("moved", func(s Status) bool { return s.KeyARN == arn && s.WouldSurviveReboot })
+			other.do(VerbLock)
+			other.await("sealed", func(s Status) bool { return s.Phase == Sealed && s.Satisfied() })
+			other.stop()
+		}
+		w.set(func() { w.calls = nil })
+		h = startHost(t, w, dir)
+		defer h.stop()
+		if _, err := h.r.RestoreHeader(t.Context(), "orders", HeaderOrder{}); fault.ReasonOf(err) != "token-generation" || len(w.deeds()) != 0 {
+			t.Errorf("got %v; did %v", err, w.deeds())
+		}
+		if done, err := h.r.RestoreHeader(t.Context(), "orders", HeaderOrder{AcceptOlder: true}); err != nil || done.Generation != 1 {
+			t.Errorf("with the word: %+v, %v", done, err)
+		}
+	})
+}
+
 // A kill at any point of a restoration leaves what is refused or sound, never
 // blank; to say it again is all that is needed.
 func TestRestoreSurvivesACrashAnywhere(t *testing.T) {

@@ -107,6 +107,9 @@ func (w *worker) restoreHeader(ctx context.Context, o observed, order HeaderOrde
 	if err != nil {
 		return HeaderRestored{}, ofImage(path, err)
 	}
+	if err := w.mayReplace(ctx, o, image, order); err != nil {
+		return HeaderRestored{}, err
+	}
 	done := HeaderRestored{Volume: o.spec.Name, Path: path, Generation: c.Token.Generation, UUID: image.UUID}
 	if err := w.replaceHeader(ctx, o, path, &done); err != nil {
 		return done, err
@@ -152,15 +155,48 @@ func (o observed) mayTake(image *Header, order HeaderOrder) error {
 		}
 		return integrity("uuid", cause, "With another header nothing on the volume can be read. If you are sure, say it: --accept-foreign.")
 	}
-	newest := 0
-	for _, c := range image.Candidates {
-		newest = max(newest, c.Token.Generation)
-	}
-	if newest < o.claim.Generation && image.UUID == known && !order.AcceptOlder {
+	if newest := image.newest(); newest < o.claim.Generation && image.UUID == known && !order.AcceptOlder {
 		return integrity("token-generation", fmt.Sprintf("The image is of generation %d; this host has seen generation %d.", newest, o.claim.Generation),
 			"An older header brings back a data key that was replaced. If that is meant, say it: --accept-older.")
 	}
 	return nil
+}
+
+// mayReplace refuses an image that is older than a sound header on the device: a
+// host that has not opened it yet does not know what another did to it. What is not
+// sound says nothing; anybody could have written it.
+func (w *worker) mayReplace(ctx context.Context, o observed, image *Header, order HeaderOrder) error {
+	if order.AcceptOlder || order.AcceptForeign {
+		return nil
+	}
+	h, err := w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
+	if err != nil {
+		return exceptBlame(err)
+	}
+	defer w.ports.Crypt.Discard(h)
+	c, err := w.vouch(ctx, o, h)
+	if err != nil || c.Token.Generation <= image.newest() {
+		return exceptBlame(err)
+	}
+	return integrity("token-generation", fmt.Sprintf("The device holds a sound header of generation %d; the image is of generation %d.", c.Token.Generation, image.newest()),
+		"The header on the device needs no mending. If the older one is meant, say it: --accept-older.")
+}
+
+// exceptBlame leaves out what only says that a header is not as it should be.
+func exceptBlame(err error) error {
+	if slices.Contains([]fault.Class{fault.Integrity, fault.Misconfigured, fault.Revoked}, fault.ClassOf(err)) {
+		return nil
+	}
+	return err
+}
+
+// newest is the highest generation of its tokens.
+func (h *Header) newest() int {
+	newest := 0
+	for _, c := range h.Candidates {
+		newest = max(newest, c.Token.Generation)
+	}
+	return newest
 }
 
 // accepting is the volume as the operator's words let it be judged.

@@ -32,13 +32,13 @@ const connectLimit = 5 * time.Second
 type connection struct {
 	region string
 	kms    envelope.KMS
-	cloud  volume.Cloud
+	cloud  *ebs.Adapter
 }
 
 // connector finds out who and where this machine is, when a volume first needs
 // to know, and again until it succeeds. So the agent starts, serves operators
 // and says what is wrong while the metadata service is down.
-// It implements volume.Cloud and envelope.KMS.
+// It implements volume.Cloud, volume.Maker and envelope.KMS.
 type connector struct {
 	metrics *metrics.Metrics
 	worked  func() []string // CMKs that were usable before this process began
@@ -174,6 +174,51 @@ func (c *connector) Detach(ctx context.Context, id string) error {
 		return err
 	}
 	return n.cloud.Detach(ctx, id)
+}
+
+// CreateVolume implements volume.Maker.
+func (c *connector) CreateVolume(ctx context.Context, v volume.NewVolume) (string, error) {
+	n, err := c.connectFor(ctx, v.KeyARN)
+	if err != nil {
+		return "", err
+	}
+	return n.cloud.CreateVolume(ctx, v)
+}
+
+// FindVolume implements volume.Maker.
+func (c *connector) FindVolume(ctx context.Context, token string) (string, error) {
+	n, err := c.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	return n.cloud.FindVolume(ctx, token)
+}
+
+// Snapshot implements volume.Maker.
+func (c *connector) Snapshot(ctx context.Context, id string) (volume.CloudSnapshot, error) {
+	n, err := c.connect(ctx)
+	if err != nil {
+		return volume.CloudSnapshot{}, err
+	}
+	return n.cloud.Snapshot(ctx, id)
+}
+
+// CopySnapshot implements volume.Maker.
+func (c *connector) CopySnapshot(ctx context.Context, s volume.NewCopy) (string, error) {
+	n, err := c.connectFor(ctx, s.KeyARN)
+	if err != nil {
+		return "", err
+	}
+	return n.cloud.CopySnapshot(ctx, s)
+}
+
+// FindCopy implements volume.Maker.
+func (c *connector) FindCopy(ctx context.Context, token string) (string, error) {
+	n, err := c.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	return n.cloud.FindCopy(ctx, token)
 }
 
 // GenerateDataKey implements envelope.KMS.

@@ -41,7 +41,7 @@ func printedKinds() []printed {
 		{"status", "status, and a line of status --watch; GET /v1/volumes", volume.Snapshot{}},
 		{"volume", "one volume, at the end of --wait; GET /v1/volumes/NAME", volume.Status{}},
 		{"key", "one CMK", volume.KeyStatus{}},
-		{"accepted", "a wish that is recorded: init, unlock, lock, reattach, release without --wait", control.Accepted{}},
+		{"accepted", "a wish that is recorded: create, restore, init, unlock, lock, reattach, release without --wait", control.Accepted{}},
 		{"done", "what is finished when it is answered: cache flush, reload", control.Done{}},
 		{"explain", "explain NAME", explanation{}},
 		{"header-verify", "header verify NAME", volume.HeaderReport{}},
@@ -56,7 +56,7 @@ func printedKinds() []printed {
 // kindsOf are the kinds that a verb may print. Any other verb prints its own.
 func kindsOf(verb string) []string {
 	switch verb {
-	case "init", "unlock", "lock", "reattach", "release":
+	case "create", "restore", "init", "unlock", "lock", "reattach", "release":
 		return []string{"accepted", "volume"}
 	case "reload", "cache flush":
 		return []string{"done"}

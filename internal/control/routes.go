@@ -49,6 +49,8 @@ func routes() []route {
 		wishRoute(volume.VerbReattach, Operate),
 		wishRoute(volume.VerbRelease, Operate),
 		wishRoute(volume.VerbAcceptHeader, Destroy),
+		wishRoute(volume.VerbCreate, Destroy), // it costs money, and leads to a format
+		wishRoute(volume.VerbRestore, Destroy),
 	)
 }
 

@@ -72,6 +72,8 @@ type world struct {
 	kill       int  // die at the n-th change from now; 0 never
 	after      bool // the change is made before dying
 	killed     bool
+	died       func()        // called in the moment of dying
+	ec2        fakeEC2       // volumes and snapshots, where a test has any made
 	published  func()        // called when the mapping appears
 	saved      func()        // called when the header area is copied
 	slow       time.Duration // how long publishing takes
@@ -97,6 +99,9 @@ func (w *world) change(what string, apply func()) error {
 			w.killed = true
 			if w.after {
 				apply()
+			}
+			if w.died != nil {
+				w.died()
 			}
 			return errKilled
 		}
@@ -148,6 +153,13 @@ func (w *world) Volume(_ context.Context, id string) (CloudVolume, error) {
 		return CloudVolume{ID: id, State: "available", Encrypted: true, KeyARN: w.keyARN}, nil
 	}
 	v := CloudVolume{ID: id, State: "available", Encrypted: !w.unencrypted, KeyARN: w.keyARN}
+	if w.ec2.volumes != nil {
+		made, err := w.ec2.volume(id)
+		if err != nil || made.State != "available" {
+			return made, err
+		}
+		v = made
+	}
 	switch {
 	case w.elsewhere:
 		v.State, v.Elsewhere = "in-use", "i-0fedcba9876543210"
@@ -634,10 +646,14 @@ func startHost(t *testing.T, w *world, dir string) *host {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
 	r := NewReconciler(Ports{
-		Cloud: w, Devices: w, Crypt: w, Formatter: w, Archive: w, Mounts: mounts{w}, Keyring: ring,
+		Cloud: w, Maker: maker{w}, Devices: w, Crypt: w, Formatter: w, Archive: w, Mounts: mounts{w}, Keyring: ring,
 		Claims: claims, Keys: NewKeyBook(), Recorder: rec, Log: log,
 	})
-	r.Apply([]Spec{testSpec(t)}, time.Minute)
+	spec := testSpec(t)
+	if w.ec2.volumes != nil {
+		spec.VolumeID = ""
+	}
+	r.Apply([]Spec{spec}, time.Minute)
 	ctx, end := context.WithCancel(t.Context())
 	h := &host{t: t, r: r, end: end, done: make(chan struct{}), rec: rec}
 	go func() { defer close(h.done); r.Run(ctx); ring.Flush() }()

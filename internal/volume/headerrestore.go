@@ -75,7 +75,7 @@ func restorable(o observed) error {
 	switch {
 	case f.Pending:
 		return &ConflictError{Message: "The volume is just being opened.", Hint: "Try again in a moment."}
-	case f.Stage == StageHeader || f.Stage == StageFilesystem:
+	case f.Stage == StageHeader, f.Stage == StageFilesystem, f.Making == MakingBlank:
 		return &ConflictError{
 			Message: "The volume's init has not finished, and goes on by itself.",
 			Hint:    "See volseal explain " + o.spec.Name + " for what keeps it.",
@@ -276,7 +276,7 @@ func (w *worker) verifyWritten(ctx context.Context, o observed, want Candidate) 
 func (w *worker) claimRestored(o observed, h *Header, c Candidate, done *HeaderRestored) error {
 	return w.update(func(cl *Claim) {
 		cl.VolumeID, cl.LUKSUUID, cl.Binding = o.volumeID, h.UUID, o.spec.Binding()
-		cl.Generation, cl.Stage = c.Token.Generation, StageReady
+		cl.Generation, cl.Stage, cl.Making = c.Token.Generation, StageReady, nil
 		if cl.Quarantine.mendedByHeader() {
 			cl.Quarantine = nil
 		}

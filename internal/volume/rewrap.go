@@ -124,10 +124,10 @@ func (w *worker) completeHeader(ctx context.Context, o observed, refused error) 
 		w.log.Warn("completing a header whose writing was cut short", "image", path)
 		err = w.replaceHeader(ctx, o, path, &HeaderRestored{})
 	}
-	switch fault.ClassOf(err) {
-	case fault.None:
+	switch {
+	case err == nil:
 		return w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
-	case fault.Integrity:
+	case fault.ClassOf(err) == fault.Integrity:
 		return nil, refused
 	}
 	return nil, err

@@ -24,6 +24,7 @@ few_files() { (($(files) <= files_before + 1)); } # one for a client that has ju
 
 # sound WHAT insists that the agent is as it was.
 sound() {
+	rm -f /run/crowd.*
 	[[ $(systemctl show -p MainPID --value volseal.service) == "$agent" ]] || die "$1: the agent is another"
 	curl -fsS --max-time 5 --unix-socket $socket http://volseal/v1/healthz >/dev/null || die "$1: the agent does not answer"
 	within 15 "$1: the agent is as before" few_files

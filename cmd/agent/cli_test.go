@@ -94,7 +94,23 @@ type scenario struct {
 		// answers the wish unless it says otherwise.
 		Then []json.RawMessage
 	}
-	Reload *control.Error
+	Reload   *control.Error
+	CheckKey map[string]struct { // by ARN
+		Report control.KeyReport
+		Fault  *fault.Error
+	}
+	Doctor struct {
+		Report control.Report
+		Error  *control.Error
+	}
+	Header map[string]struct { // by verb and name: "restore orders"
+		Conflict *volume.ConflictError
+		Fault    *fault.Error
+		Verify   volume.HeaderReport
+		Backup   volume.HeaderBackup
+		Restore  volume.HeaderRestored
+		Order    volume.HeaderOrder // what must have been asked for
+	}
 }
 
 func serveScenario(ts *testscript.TestScript, neg bool, args []string) {
@@ -107,10 +123,29 @@ func serveScenario(ts *testscript.TestScript, neg bool, args []string) {
 		if v.Who == nil { // as no agent leaves it
 			s.Volumes[i].Who = []fault.Owner{}
 		}
+		if v.Layers == nil { // nor this
+			s.Volumes[i].Layers = []volume.Layer{}
+		}
 	}
-	a := &controltest.Agent{OnDo: s.do}
+	a := &controltest.Agent{OnDo: s.do, OnHeader: s.header}
 	if s.Reload != nil {
 		a.ReloadError = s.Reload
+	}
+	a.OnCheckKey = func(arn string) (control.KeyReport, error) {
+		answer, ok := s.CheckKey[arn]
+		switch {
+		case !ok:
+			return control.KeyReport{}, &control.Error{Code: control.CodeBadRequest, Message: "This is not the ARN of a KMS key."}
+		case answer.Fault != nil:
+			return control.KeyReport{}, answer.Fault
+		}
+		return answer.Report, nil
+	}
+	a.OnDoctor = func() (control.Report, error) {
+		if s.Doctor.Error != nil {
+			return control.Report{}, s.Doctor.Error
+		}
+		return s.Doctor.Report, nil
 	}
 	a.Set(volume.Snapshot{Volumes: s.Volumes, Keys: s.Keys})
 	stop, err := controltest.Listen(filepath.Join(ts.Getenv("WORK"), "s"), control.Options{
@@ -144,6 +179,19 @@ func (s scenario) do(a *controltest.Agent, c controltest.Call, wish uint64) erro
 		})
 	}
 	return nil
+}
+
+func (s scenario) header(verb, name string, order volume.HeaderOrder) (any, error) {
+	h := s.Header[verb+" "+name]
+	switch {
+	case order != h.Order:
+		return nil, fmt.Errorf("asked for %+v, want %+v", order, h.Order)
+	case h.Conflict != nil:
+		return nil, h.Conflict
+	case h.Fault != nil:
+		return nil, h.Fault
+	}
+	return map[string]any{"verify": h.Verify, "backup": h.Backup, "restore": h.Restore}[verb], nil
 }
 
 func exits(ts *testscript.TestScript, neg bool, args []string) {

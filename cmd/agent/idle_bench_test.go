@@ -254,6 +254,8 @@ func (k *idleKernel) Fingerprint(_ context.Context, d volume.Device) (volume.Fin
 
 func (k *idleKernel) Try(context.Context, *volume.Header, int, *envelope.Secret) error { return nil }
 
+func (k *idleKernel) Cipher(context.Context, string) (string, error) { return "aes-xts-plain64", nil }
+
 func (k *idleKernel) Discard(*volume.Header) {}
 
 // idleCloud has every volume attached here.
@@ -266,7 +268,7 @@ func (idleCloud) Volume(_ context.Context, id string) (volume.CloudVolume, error
 type idleMounts struct{ volume.Mounts }
 
 func (idleMounts) Find(context.Context, volume.Mapping, string) (volume.MountFact, error) {
-	return volume.MountFact{Mounted: true}, nil
+	return volume.MountFact{Mounted: true, Filesystem: "ext4"}, nil
 }
 
 func (idleMounts) Stopping(context.Context) (bool, error) { return false, nil }

@@ -22,9 +22,10 @@ func (c *cli) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "status [NAME]", Short: "Show the volumes", Args: atMost(1), ValidArgsFunction: c.volumeNames,
 		SuggestFor: []string{"list", "ls", "show", "info", "get", "volumes"},
-		Long: `Show every volume, or one in full. With --json: {"volumes":[…],"keys":[…]}, of
-which NAME leaves that volume and its key. Reading succeeds whatever is read:
-the exit code is 0 also when volumes fail.`,
+		Long: `Show every volume, or one in full with the layers it is made of, the disk at
+the bottom. With --json: {"volumes":[…],"keys":[…]}, of which NAME leaves that
+volume and its key. Reading succeeds whatever is read: the exit code is 0 also
+when volumes fail.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.status(cmd.Context(), strings.Join(args, ""), watch)
 		},

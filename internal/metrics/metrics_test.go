@@ -292,3 +292,19 @@ func BenchmarkScrape(b *testing.B) {
 		})
 	}
 }
+
+// TestFailedScrapeIsNoHalfScrape: what is appended to a scrape must not turn its
+// failure into an answer with some of the series.
+func TestFailedScrapeIsNoHalfScrape(t *testing.T) {
+	o := options(volume.Snapshot{})
+	o.Snapshot = func() volume.Snapshot { // no label value: the registry refuses the scrape
+		return volume.Snapshot{Keys: []volume.KeyStatus{{ARN: "key/\xff", State: volume.KeyUsable}}}
+	}
+	m := metrics.New(o)
+	m.Configure([]string{"orders"})
+	w := httptest.NewRecorder()
+	m.Handler(slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "volseal_header_rejections_total{") {
+		t.Errorf("%d: %.200s", w.Code, w.Body)
+	}
+}

@@ -24,14 +24,20 @@ const (
 
 // Handler answers GET /metrics, and nothing else.
 func (m *Metrics) Handler(log *slog.Logger) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer{m.registry, m.volumes.headerRejections}, promhttp.HandlerOpts{
+	registry := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
 		// A scrape that fails is seen by `up`; half a scrape is taken for the whole.
 		ErrorHandling:       promhttp.HTTPErrorOnError,
 		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelError),
 		MaxRequestsInFlight: scrapesAtOnce,
 		Timeout:             scrapeTimeout,
-	}))
+		DisableCompression:  true, // the scraper is on this host, or near
+	})
+	all := m.volumes.headerRejections.after(registry)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Del("Accept") // every scraper reads the text format, and the steady part has no other
+		all.ServeHTTP(w, r)
+	})
 	return mux
 }
 

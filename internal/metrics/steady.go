@@ -3,26 +3,29 @@
 package metrics
 
 import (
+	"bytes"
 	"cmp"
+	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"sync"
 
-	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
 )
 
 // steady is a family of counters by volume and reason that hardly ever move.
 // There is one for each of some seventy rules of each volume, so nine in ten
-// series of a scrape are these: making, checking and sorting them anew each
-// time took most of the scrape. So the family is made after a change, and the
-// same one is handed out until the next.
+// series of a scrape are these: making, checking, sorting and printing them anew
+// took most of each scrape. So their text is made after a change, and the same
+// one is handed out until the next.
 type steady struct {
 	name, help string
 
 	mu     sync.Mutex
 	counts map[steadyKey]float64
-	made   *dto.MetricFamily // of counts as they are; never changed once made; nil after a change
+	made   []byte // the text of counts as they are; nil after a change
 }
 
 type steadyKey struct{ reason, volume string } // in the order in which series are sorted
@@ -56,19 +59,29 @@ func (s *steady) inc(volume, reason string) {
 	s.made = nil
 }
 
-// family is the family as it is now. The caller must not change it.
-func (s *steady) family() *dto.MetricFamily {
+// text is the family as it is now, in Prometheus' text format. The caller must
+// not change it.
+func (s *steady) text() ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.made != nil {
-		return s.made
+	if s.made == nil && len(s.counts) > 0 {
+		var b bytes.Buffer
+		if _, err := expfmt.MetricFamilyToText(&b, s.family()); err != nil {
+			return nil, fmt.Errorf("print %s: %w", s.name, err)
+		}
+		s.made = b.Bytes()
 	}
-	s.made = &dto.MetricFamily{Name: &s.name, Help: &s.help, Type: dto.MetricType_COUNTER.Enum()}
+	return s.made, nil
+}
+
+// family is called with s.mu held.
+func (s *steady) family() *dto.MetricFamily {
+	f := &dto.MetricFamily{Name: &s.name, Help: &s.help, Type: dto.MetricType_COUNTER.Enum()}
 	keys := slices.SortedFunc(maps.Keys(s.counts), func(a, b steadyKey) int {
 		return cmp.Or(cmp.Compare(a.reason, b.reason), cmp.Compare(a.volume, b.volume))
 	})
 	for _, k := range keys {
-		s.made.Metric = append(s.made.Metric, &dto.Metric{
+		f.Metric = append(f.Metric, &dto.Metric{
 			Label: []*dto.LabelPair{
 				{Name: new("reason"), Value: new(k.reason)},
 				{Name: new("volume"), Value: new(k.volume)},
@@ -76,24 +89,33 @@ func (s *steady) family() *dto.MetricFamily {
 			Counter: &dto.Counter{Value: new(s.counts[k])},
 		})
 	}
-	return s.made
+	return f
 }
 
-// gatherer is a registry and a steady family beside it, in order of their names.
-type gatherer struct {
-	registry *prometheus.Registry
-	steady   *steady
-}
-
-// Gather implements prometheus.Gatherer.
-func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
-	families, err := g.registry.Gather()
-	extra := g.steady.family()
-	if len(extra.Metric) == 0 {
-		return families, err
-	}
-	at, _ := slices.BinarySearchFunc(families, extra.GetName(), func(f *dto.MetricFamily, name string) int {
-		return cmp.Compare(f.GetName(), name)
+// after answers as h does, which must be in the text format, and then with the
+// family; where h fails, with h's failure alone.
+func (s *steady) after(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, err := s.text()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		watched := &statusWatch{ResponseWriter: w, status: http.StatusOK}
+		h.ServeHTTP(watched, r)
+		if watched.status == http.StatusOK {
+			_, _ = w.Write(text) // a scraper that left is no error of ours
+		}
 	})
-	return slices.Insert(families, at, extra), err
+}
+
+// statusWatch remembers the status that was answered.
+type statusWatch struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWatch) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
 }

@@ -9,7 +9,8 @@
 #
 # Two sets run at a time, each in a machine of its own, since each waits for a
 # good part of its time. What a set prints is shown when it has ended, unless it
-# is the only one. A set that measures says so in a line "# alone: why".
+# is the only one. A set that measures says so in a line "# alone: why", one that
+# wants another kernel than the cloud's in a line "# kernel: generic".
 set -euo pipefail
 
 cd "$(dirname "$0")/../.."
@@ -41,8 +42,10 @@ begin=$SECONDS failed=0 summary='' single=$((${#sets[@]} + ${#alone[@]} == 1))
 declare -A names=() started=()
 
 launch() {
+	local kernel
+	kernel=$(sed -n '/^# kernel: /{s///p;q}' "test/lab/scenarios/$1"/*.sh)
 	echo "=== RUN   e2e/$1"
-	bin/lab run "test/lab/scenarios/$1"/*.sh </dev/null >"$logs/$1" 2>&1 &
+	bin/lab run --kernel "${kernel:-cloud}" "test/lab/scenarios/$1"/*.sh </dev/null >"$logs/$1" 2>&1 &
 	names[$!]=$1 started[$!]=$SECONDS
 }
 

@@ -26,9 +26,17 @@ type Agent struct {
 	// OnDo, if set, is called without any lock after a wish was numbered. Its
 	// error refuses the wish.
 	OnDo func(a *Agent, c Call, wish uint64) error
+	// OnHeader, if set, answers the three requests about a header: verb is the last
+	// word of the path, and the answer of the type that belongs to it.
+	OnHeader func(verb, name string, order volume.HeaderOrder) (any, error)
+	// OnHeaderContext, if set, is called first, with the context of the work.
+	OnHeaderContext func(ctx context.Context)
 	// ReloadError and FlushError are what Reload and FlushCache return.
 	ReloadError, FlushError error
 	IsHealthy, IsReady      bool
+	// OnCheckKey and OnDoctor, if set, are CheckKey and Doctor.
+	OnCheckKey func(arn string) (control.KeyReport, error)
+	OnDoctor   func() (control.Report, error)
 
 	mu       sync.Mutex
 	snapshot volume.Snapshot
@@ -104,11 +112,60 @@ func (a *Agent) Do(_ context.Context, name string, order volume.Order, by contro
 	return wish, nil
 }
 
+// VerifyHeader is OnHeader's answer.
+func (a *Agent) VerifyHeader(ctx context.Context, name string) (volume.HeaderReport, error) {
+	return answerOf[volume.HeaderReport](ctx, a, "verify", name, volume.HeaderOrder{})
+}
+
+// BackUpHeader is OnHeader's answer.
+func (a *Agent) BackUpHeader(ctx context.Context, name string) (volume.HeaderBackup, error) {
+	return answerOf[volume.HeaderBackup](ctx, a, "backup", name, volume.HeaderOrder{})
+}
+
+// RestoreHeader is OnHeader's answer.
+func (a *Agent) RestoreHeader(ctx context.Context, name string, order volume.HeaderOrder) (volume.HeaderRestored, error) {
+	return answerOf[volume.HeaderRestored](ctx, a, "restore", name, order)
+}
+
+func answerOf[T any](ctx context.Context, a *Agent, verb, name string, order volume.HeaderOrder) (T, error) {
+	var nothing T
+	if _, ok := a.Volume(name); !ok {
+		return nothing, volume.ErrNoSuchVolume
+	}
+	if a.OnHeaderContext != nil {
+		a.OnHeaderContext(ctx)
+	}
+	if a.OnHeader == nil {
+		return nothing, nil
+	}
+	answer, err := a.OnHeader(verb, name, order)
+	if err != nil {
+		return nothing, err
+	}
+	return answer.(T), nil
+}
+
 // FlushCache returns FlushError.
 func (a *Agent) FlushCache(context.Context) error { return a.FlushError }
 
 // Reload returns ReloadError.
 func (a *Agent) Reload(context.Context) error { return a.ReloadError }
+
+// CheckKey asks OnCheckKey.
+func (a *Agent) CheckKey(_ context.Context, arn string) (control.KeyReport, error) {
+	if a.OnCheckKey == nil {
+		return control.KeyReport{ARN: arn}, nil
+	}
+	return a.OnCheckKey(arn)
+}
+
+// Doctor asks OnDoctor.
+func (a *Agent) Doctor(context.Context) (control.Report, error) {
+	if a.OnDoctor == nil {
+		return control.Report{}, nil
+	}
+	return a.OnDoctor()
+}
 
 // Changes is the number of the latest change, and the bell of the next.
 func (a *Agent) Changes() (uint64, <-chan struct{}) {

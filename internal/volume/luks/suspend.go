@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,6 +53,24 @@ func (l *LUKS) Wiped(_ context.Context, mapping string) (bool, error) {
 	f := strings.Fields(live)
 	const target, keyField = 2, 4
 	return len(f) > keyField && f[target] == "crypt" && f[keyField] == strings.Repeat("0", 2*keyBytes), nil
+}
+
+// cipherForm is what the kernel takes for one (dm-crypt.rst), and safe to print.
+var cipherForm = regexp.MustCompile(`^[a-z0-9:()_-]{1,64}$`)
+
+// Cipher reads the live table, which no pass needs and so only who asks for it
+// pays for.
+func (l *LUKS) Cipher(_ context.Context, mapping string) (string, error) {
+	live, err := l.readTable(mapping)
+	if err != nil {
+		return "", failed("read the table of the mapping", err)
+	}
+	f := strings.Fields(live)
+	const target, cipherField = 2, 3
+	if len(f) <= cipherField || f[target] != "crypt" || !cipherForm.MatchString(f[cipherField]) {
+		return "", failed("read the table of the mapping", errors.New("it names no cipher"))
+	}
+	return f[cipherField], nil
 }
 
 // Resume is Open for a mapping that is there already. Reasons as Open's.

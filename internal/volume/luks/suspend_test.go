@@ -160,3 +160,21 @@ func TestSuspendCommands(t *testing.T) {
 		}
 	}
 }
+
+// TestCipher reads it from the kernel's table, and shows nothing else of that.
+func TestCipher(t *testing.T) {
+	k, sound := suspendable(t)
+	for live, want := range map[string]string{
+		sound: cipher,
+		"0 2064384 crypt capi:xts(aes)-plain64 :64:logon:x 0 259:3 32768": "capi:xts(aes)-plain64",
+		"0 2064384 crypt " + cipher + " (key) 0 259:3 32768":              cipher,
+		"0 2064384 linear 259:3 32768":                                    "",
+		"0 2064384 crypt \x1b[2J :64:logon:x 0 259:3 32768":               "",
+		"0 2064384 crypt ": "",
+	} {
+		k.readTable = func(string) (string, error) { return live + "\n", nil }
+		if got, err := k.Cipher(t.Context(), final); got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v", live, got, err)
+		}
+	}
+}

@@ -23,7 +23,8 @@ const hostTable = "/proc/1/mountinfo"
 
 // Find looks the mapping up by device number, never by path or name. What is
 // mounted at the mount point is what a path lookup would reach: a mount that
-// another one covers, or that lies beneath one on a parent directory, is not it.
+// another one covers, or that lies beneath one on a parent directory, is not it;
+// an eCryptfs over the volume itself covers nothing, see uncovered.
 func (m *Manager) Find(_ context.Context, mapping volume.Mapping, mountpoint string) (volume.MountFact, error) {
 	table, err := read(m.table)
 	if err != nil {
@@ -57,7 +58,9 @@ func read(table string) ([]*mountinfo.Info, error) {
 func find(table []*mountinfo.Info, mapping volume.Mapping, mountpoint string) volume.MountFact {
 	var fact volume.MountFact
 	top := reached(table, mountpoint)
-	if top.Mountpoint != mountpoint {
+	if top.Mountpoint == mountpoint {
+		top = uncovered(table, top)
+	} else {
 		top = nil
 	}
 	for _, info := range table {
@@ -66,6 +69,7 @@ func find(table []*mountinfo.Info, mapping volume.Mapping, mountpoint string) vo
 			fact.Occupied = fact.Occupied || info == top
 		case info == top && info.Root == "/":
 			fact.Mounted, fact.ReadOnly = true, readOnly(info)
+			fact.Filesystem, fact.Ecryptfs = printable(info.FSType), ecryptfsOn(table, info)
 		default: // elsewhere, covered, or only a directory of it
 			fact.Others = append(fact.Others, info.Mountpoint)
 			fact.Occupied = fact.Occupied || info == top

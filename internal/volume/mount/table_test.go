@@ -32,15 +32,15 @@ func TestFind(t *testing.T) {
 		"nothing": {ours, ``, volume.MountFact{}},
 		"mounted": {
 			ours, `50 23 254:3 / /var/lib/postgresql rw,nosuid shared:9 - ext4 /dev/mapper/volseal-orders rw`,
-			volume.MountFact{Mounted: true},
+			volume.MountFact{Mounted: true, Filesystem: "ext4"},
 		},
 		"read-only mount": {
 			ours, `50 23 254:3 / /var/lib/postgresql ro,nosuid shared:9 - ext4 /dev/mapper/volseal-orders rw`,
-			volume.MountFact{Mounted: true, ReadOnly: true},
+			volume.MountFact{Mounted: true, Filesystem: "ext4", ReadOnly: true},
 		},
 		"read-only after an error": {
 			ours, `50 23 254:3 / /var/lib/postgresql rw,nosuid shared:9 - ext4 /dev/mapper/volseal-orders ro,errors=remount-ro`,
-			volume.MountFact{Mounted: true, ReadOnly: true},
+			volume.MountFact{Mounted: true, Filesystem: "ext4", ReadOnly: true},
 		},
 		"another device by our name": {
 			ours, `50 23 254:7 / /var/lib/postgresql rw shared:9 - ext4 /dev/mapper/volseal-orders rw`,
@@ -58,7 +58,7 @@ func TestFind(t *testing.T) {
 		"here and elsewhere": {
 			ours, `50 23 254:3 / /var/lib/postgresql rw shared:9 - ext4 /dev/dm-3 rw
 51 1 254:3 /base /srv/copy rw shared:9 - ext4 /dev/dm-3 rw`,
-			volume.MountFact{Mounted: true, Others: []string{"/srv/copy"}},
+			volume.MountFact{Mounted: true, Filesystem: "ext4", Others: []string{"/srv/copy"}},
 		},
 		"only a directory of it": {
 			ours, `50 23 254:3 /base /var/lib/postgresql rw shared:9 - ext4 /dev/dm-3 rw`,
@@ -72,7 +72,7 @@ func TestFind(t *testing.T) {
 		"on top of another, listed first": {
 			ours, `51 50 254:3 / /var/lib/postgresql rw shared:9 - ext4 /dev/dm-3 rw
 50 23 0:40 / /var/lib/postgresql rw - tmpfs tmpfs rw`,
-			volume.MountFact{Mounted: true},
+			volume.MountFact{Mounted: true, Filesystem: "ext4"},
 		},
 		"beneath a mount on a parent directory": {
 			ours, `50 23 254:3 / /var/lib/postgresql rw shared:9 - ext4 /dev/dm-3 rw
@@ -91,7 +91,7 @@ func TestFind(t *testing.T) {
 		"twice": {
 			ours, `50 23 254:3 / /var/lib/postgresql rw shared:9 - ext4 /dev/dm-3 rw
 51 50 254:3 / /var/lib/postgresql rw shared:9 - ext4 /dev/dm-3 rw`,
-			volume.MountFact{Mounted: true, Others: []string{"/var/lib/postgresql"}},
+			volume.MountFact{Mounted: true, Filesystem: "ext4", Others: []string{"/var/lib/postgresql"}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,11 +17,13 @@ import (
 func Watch(ctx context.Context, wake func()) error { return watch(ctx, hostTable, wake) }
 
 func watch(ctx context.Context, table string, wake func()) error {
-	f, err := os.Open(table)
+	// Not an os.File: the runtime polls each of those itself, and whoever polls
+	// first takes the word that a change is worth.
+	fd, err := unix.Open(table, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("watch mount table: %w", err)
 	}
-	defer f.Close()
+	defer unix.Close(fd)
 	ended, end, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("watch mount table: %w", err)
@@ -35,7 +37,7 @@ func watch(ctx context.Context, table string, wake func()) error {
 		}
 	}()
 	for {
-		changed, err := wait(int(f.Fd()), int(ended.Fd()))
+		changed, err := wait(fd, int(ended.Fd()))
 		switch {
 		case ctx.Err() != nil:
 			return nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,6 +46,25 @@ func TestWatch(t *testing.T) {
 			t.Fatalf("watch ended: %v", err)
 		default:
 			runtime.Gosched()
+		}
+	}
+	// From now on it is there, and each change counts: nobody else may take the
+	// kernel's one word for it, as the Go runtime does for a file of its own.
+	for i := range 50 {
+		for len(woken) > 0 {
+			<-woken
+		}
+		change := func() error { return unix.Mount("tmpfs", dir, "tmpfs", 0, "") }
+		if i%2 == 1 {
+			change = func() error { return unix.Unmount(dir, 0) }
+		}
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-woken:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("change %d woke nobody", i)
 		}
 	}
 	cancel()

@@ -83,6 +83,17 @@ describe() {
 	} >"/etc/volseal/volumes.d/$name.yaml"
 }
 
+# describe_unmade NAME DATABASE KEY-ARN MOUNTPOINT [LINE…] configures a volume
+# that volseal itself is to have made.
+describe_unmade() {
+	local name=$1 database=$2 arn=$3 where=$4
+	shift 4
+	printf '%s\n' "name: $name" "database: $database" "key_arn: $arn" "mountpoint: $where" "$@" >"/etc/volseal/volumes.d/$name.yaml"
+}
+
+# made NAME prints the ids of all volumes that EC2 has for the name.
+made() { labctl volume list | jq -r --arg n "$1" '.[] | select(.tags["volseal:volume"] == $n) | .id'; }
+
 # make_volume NAME MOUNTPOINT [LINE…] makes a key and a volume and configures
 # them; it remembers NAME.vol and NAME.key.
 make_volume() {
@@ -114,12 +125,12 @@ sql() { runuser -u postgres -- psql -XAtq -c "$1" "${@:2}"; }
 
 database_up() { sql 'select 1'; }
 
-# make_database makes a PostgreSQL cluster on /var/lib/postgresql, which must
-# be the volume, and starts it.
+# make_database [OPTION…] makes a PostgreSQL cluster on /var/lib/postgresql, which
+# must be the volume, and starts it. Options are pg_createcluster's.
 make_database() {
 	mountpoint -q /var/lib/postgresql || die "no volume at /var/lib/postgresql"
 	chown postgres:postgres /var/lib/postgresql
-	pg_createcluster 15 main >/dev/null
+	pg_createcluster 15 main "$@" >/dev/null
 	systemctl enable --quiet postgresql.service
 	systemctl start postgresql.service
 	within 60 'PostgreSQL answers' database_up

@@ -51,6 +51,7 @@ var kernelParameters = []string{
 type hardware struct {
 	accel   string // "kvm" or "tcg"
 	kernel  string
+	initrd  string // "" for none
 	overlay string // qcow2
 	payload string // raw, read-only
 	console string // file for the kernel's console
@@ -85,6 +86,9 @@ func (h hardware) args() []string {
 		"-device", "virtio-blk-pci,drive=payload,serial=payload,romfile=",
 		"-netdev", h.netdev(), "-device", "virtio-net-pci,netdev=net,romfile=",
 	)
+	if h.initrd != "" {
+		args = append(args, "-initrd", h.initrd)
+	}
 	for slot := range slots {
 		args = append(args, "-device", portArg(slot))
 	}

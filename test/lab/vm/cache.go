@@ -17,8 +17,8 @@ import (
 )
 
 // keptImages is how many images that nobody uses stay in the cache: enough to
-// go back and forth between two branches.
-const keptImages = 2
+// go back and forth between two branches, each with its two kernels.
+const keptImages = 3
 
 // Image is a guest image, held against removal until Close.
 type Image struct {
@@ -33,6 +33,15 @@ func (i *Image) Root() string { return filepath.Join(i.dir, rootFile) }
 // Kernel is the path of the kernel.
 func (i *Image) Kernel() string { return filepath.Join(i.dir, kernelFile) }
 
+// Initrd is the path of the kernel's initrd, or "".
+func (i *Image) Initrd() string {
+	path := filepath.Join(i.dir, initrdFile)
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
 // Close lets others remove the image.
 func (i *Image) Close() error { return i.release() }
 
@@ -45,11 +54,11 @@ func CacheDir() (string, error) {
 	return filepath.Join(dir, "volseal-lab"), nil
 }
 
-// OpenImage takes the guest image out of the cache, building it first when it is
+// OpenImage takes the guest image with that kernel out of the cache, building it first when it is
 // not there. A cache that cannot be used costs time and is logged, no more: the
 // image is then built in scratch.
-func OpenImage(ctx context.Context, cache, scratch string, log *slog.Logger) (*Image, error) {
-	r, err := guestRecipe()
+func OpenImage(ctx context.Context, kernel Kernel, cache, scratch string, log *slog.Logger) (*Image, error) {
+	r, err := guestRecipe(kernel)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +68,7 @@ func OpenImage(ctx context.Context, cache, scratch string, log *slog.Logger) (*I
 	}
 	build := func(ctx context.Context, dir string) error {
 		start := time.Now()
-		log.Info("building the guest image, once for this recipe", "key", key)
+		log.Info("building the guest image, once for this recipe", "key", key, "kernel", string(kernel))
 		if err := buildImage(ctx, r, dir); err != nil {
 			return err
 		}

@@ -98,7 +98,7 @@ func TestPruneSparesWhatIsUsed(t *testing.T) {
 	}
 	held := open("held", 9*time.Hour)
 	defer held.Close()
-	for i, key := range []string{"oldest", "older", "newer"} {
+	for i, key := range []string{"oldest", "older", "old", "newer"} {
 		_ = open(key, time.Duration(8-i)*time.Hour).Close()
 	}
 	stale := filepath.Join(cache, "crashed")
@@ -110,7 +110,7 @@ func TestPruneSparesWhatIsUsed(t *testing.T) {
 	}
 	_ = open("current", 0).Close()
 
-	want := map[string]bool{"held": true, "oldest": false, "older": true, "newer": true, "current": true, "crashed.partial": false, "crashed.lock": false}
+	want := map[string]bool{"held": true, "oldest": false, "older": true, "old": true, "newer": true, "current": true, "crashed.partial": false, "crashed.lock": false}
 	for name, kept := range want {
 		if _, err := os.Stat(filepath.Join(cache, name)); (err == nil) != kept {
 			t.Errorf("%s: kept %v, want %v", name, err == nil, kept)

@@ -16,10 +16,11 @@ import (
 	"time"
 )
 
-// An image is a directory of two files.
+// An image is a directory of these files.
 const (
 	rootFile   = "root.img" // raw disk: a partition table and one ext4 partition
 	kernelFile = "vmlinuz"
+	initrdFile = "initrd" // only where the kernel needs one
 )
 
 // The root disk is found by its partition's UUID, which comes of a disk
@@ -77,8 +78,12 @@ func bootstrap(ctx context.Context, r recipe, work, tree, boot string) error {
 	if err != nil {
 		return err
 	}
+	kernel, err := r.kernel.pkg()
+	if err != nil {
+		return err
+	}
 	cmd := exec.CommandContext(ctx, "mmdebstrap", bootstrapArgs(r.suite, recipeDir, tree, packages, options, sources)...)
-	cmd.Env = append(os.Environ(), "FILES="+filepath.Join(recipeDir, "rootfs"), "BOOT="+boot)
+	cmd.Env = append(os.Environ(), "FILES="+filepath.Join(recipeDir, "rootfs"), "BOOT="+boot, "KERNEL="+kernel, "ROOT_SERIAL="+rootSerial)
 	return runTool(cmd, "bootstrap guest")
 }
 

@@ -13,9 +13,10 @@ import (
 )
 
 func testRecipe() recipe {
-	return recipe{suite: "bookworm", size: 1 << 30, format: "1", files: fstest.MapFS{
-		"packages":        {Data: []byte("# tools\nsystemd\n\njq # json\n")},
-		"rootfs/etc/host": {Data: []byte("x\n")},
+	return recipe{suite: "bookworm", size: 1 << 30, format: "1", kernel: CloudKernel, files: fstest.MapFS{
+		"packages":         {Data: []byte("# tools\nsystemd\n\njq # json\n")},
+		"packages.generic": {Data: []byte("ecryptfs-utils\n")},
+		"rootfs/etc/host":  {Data: []byte("x\n")},
 	}}
 }
 
@@ -38,6 +39,7 @@ func TestKeyFollowsTheRecipe(t *testing.T) {
 		"suite":   func(r *recipe) { r.suite = "trixie" },
 		"size":    func(r *recipe) { r.size++ },
 		"format":  func(r *recipe) { r.format = "2" },
+		"kernel":  func(r *recipe) { r.kernel = GenericKernel },
 		"package": func(r *recipe) { r.files.(fstest.MapFS)["packages"].Data = []byte("systemd\n") },
 		"file":    func(r *recipe) { r.files.(fstest.MapFS)["rootfs/etc/host"].Data = []byte("y\n") },
 		"moved": func(r *recipe) {
@@ -54,15 +56,23 @@ func TestKeyFollowsTheRecipe(t *testing.T) {
 }
 
 func TestPackages(t *testing.T) {
-	got, err := testRecipe().packages()
-	if err != nil || !slices.Equal(got, []string{"systemd", "jq"}) {
-		t.Errorf("packages %q, %v", got, err)
+	for kernel, want := range map[Kernel][]string{
+		CloudKernel: {"systemd", "jq"}, GenericKernel: {"systemd", "jq", "ecryptfs-utils"},
+	} {
+		r := testRecipe()
+		r.kernel = kernel
+		if got, err := r.packages(); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: packages %q, %v", kernel, got, err)
+		}
 	}
 }
 
 // The real recipe unpacks, with all that its hooks name.
 func TestGuestRecipeIsComplete(t *testing.T) {
-	r, err := guestRecipe()
+	if _, err := guestRecipe("hurd"); err == nil {
+		t.Error("a kernel that is none of ours was accepted")
+	}
+	r, err := guestRecipe(GenericKernel)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +81,7 @@ func TestGuestRecipeIsComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, file := range []string{
-		"packages", "dpkg.cfg", "essential.sh", "customize.sh", "rootfs/etc/labctl", "rootfs/etc/default/volseal",
+		"packages", "packages.generic", "dpkg.cfg", "essential.sh", "customize.sh", "initrd.sh", "rootfs/etc/labctl", "rootfs/etc/default/volseal",
 		"rootfs/etc/systemd/system/lab-guest.service", "rootfs/etc/systemd/system/lab-network.service",
 	} {
 		if _, err := os.Stat(filepath.Join(dir, file)); err != nil {

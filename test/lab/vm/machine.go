@@ -169,7 +169,7 @@ func (m *Machine) startBoot() error {
 	defer m.wiring.Unlock()
 	start := time.Now()
 	p, err := startProcess(m.ctx, hardware{
-		accel: m.opts.Accel, kernel: m.opts.Image.Kernel(), overlay: m.overlay, payload: m.opts.Payload,
+		accel: m.opts.Accel, kernel: m.opts.Image.Kernel(), initrd: m.opts.Image.Initrd(), overlay: m.overlay, payload: m.opts.Payload,
 		console: m.consolePath(), socat: m.socat, network: m.network, disks: m.disks,
 	}, filepath.Join(m.opts.Dir, "qemu.log"))
 	if err != nil {

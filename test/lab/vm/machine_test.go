@@ -179,7 +179,7 @@ func bootTestMachine(t *testing.T) *Machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	image, err := OpenImage(t.Context(), cache, dir, log)
+	image, err := OpenImage(t.Context(), CloudKernel, cache, dir, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,7 @@ func startLab(ctx context.Context, o options, log *slog.Logger) (*lab, error) {
 }
 
 func (l *lab) start(ctx context.Context, o options, files map[string]string, log *slog.Logger) error {
-	if err := l.build(ctx, files, log); err != nil {
+	if err := l.build(ctx, o, files, log); err != nil {
 		return err
 	}
 	start := time.Now()
@@ -68,13 +68,13 @@ func (l *lab) start(ctx context.Context, o options, files map[string]string, log
 }
 
 // build gets everything together that the machine and its world are made of.
-func (l *lab) build(ctx context.Context, files map[string]string, log *slog.Logger) error {
+func (l *lab) build(ctx context.Context, o options, files map[string]string, log *slog.Logger) error {
 	cache, err := vm.CacheDir()
 	if err != nil {
 		return err
 	}
 	dir := l.scratch.dir
-	if l.image, err = vm.OpenImage(ctx, cache, dir, log); err != nil {
+	if l.image, err = vm.OpenImage(ctx, o.kernel, cache, dir, log); err != nil {
 		return err
 	}
 	accel, err := vm.Accelerator(ctx, cache, l.image, os.Getenv("VOLSEAL_LAB_ACCEL"))

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/volseal/volseal/test/lab/vm"
 )
 
 // options of `lab run`, and of the supervisor it starts.
@@ -18,6 +20,7 @@ type options struct {
 	keep      bool
 	pkg       string // .deb to install; empty: the one in dist
 	noPackage bool
+	kernel    vm.Kernel
 	verbose   bool
 	carry     []string      // more files to put into /lab
 	timeout   time.Duration // for each script
@@ -34,6 +37,7 @@ func parseRun(args []string) (options, error) {
 		o.carry = append(o.carry, file)
 		return nil
 	})
+	flags.StringVar((*string)(&o.kernel), "kernel", string(vm.CloudKernel), "flavour of the guest's kernel: cloud or generic")
 	flags.BoolVar(&o.verbose, "v", false, "say more")
 	flags.DurationVar(&o.timeout, "timeout", 15*time.Minute, "limit for each script")
 	if err := flags.Parse(args); err != nil {
@@ -56,7 +60,7 @@ func newFlags(name string) *flag.FlagSet {
 
 // forSupervisor are the arguments by which the supervisor knows the same.
 func (o options) forSupervisor() []string {
-	args := []string{"supervise", "--package=" + o.pkg}
+	args := []string{"supervise", "--package=" + o.pkg, "--kernel=" + string(o.kernel)}
 	if o.noPackage {
 		args = append(args, "--no-package")
 	}

@@ -34,7 +34,7 @@ func TestNewestPackage(t *testing.T) {
 }
 
 func TestParseRun(t *testing.T) {
-	o, err := parseRun([]string{"--keep", "--no-package", "--timeout=3m", "a.sh", "b.sh"})
+	o, err := parseRun([]string{"--keep", "--no-package", "--kernel=generic", "--timeout=3m", "a.sh", "b.sh"})
 	if err != nil || !o.keep || !o.noPackage || o.timeout != 3*time.Minute || !slices.Equal(o.files, []string{"a.sh", "b.sh"}) {
 		t.Errorf("options %+v, %v", o, err)
 	}
@@ -45,7 +45,7 @@ func TestParseRun(t *testing.T) {
 	}
 	// The supervisor is started with what it understands.
 	again, err := parseRun(o.forSupervisor()[1:])
-	if err != nil || !again.noPackage {
+	if err != nil || !again.noPackage || again.kernel != "generic" {
 		t.Errorf("supervisor's options %+v, %v", again, err)
 	}
 }

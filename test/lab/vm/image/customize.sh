@@ -1,15 +1,16 @@
 #!/bin/sh
 # mmdebstrap customize hook: makes a Debian tree the lab's guest.
-# $1 is the root directory of the guest; FILES holds our files for it, BOOT is
-# where the kernel image goes. apt is mmdebstrap's, with the host's sources.
+# $1 is the root directory of the guest; FILES holds our files for it, KERNEL is
+# the package of the kernel, BOOT is where its image goes, and its initrd if it
+# needs one. apt is mmdebstrap's, with the host's sources.
 set -eu
 root=$1
 export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
 
 # The kernel is unpacked, not installed: installing would bring an initrd and the
-# tools to make it, and nvme and ext4 are built into this flavour.
-kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1)
-[ -n "$kernel" ] || { echo "no kernel behind linux-image-cloud-amd64" >&2; exit 1; }
+# tools to make it.
+kernel=$(apt-cache depends "$KERNEL" | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1)
+[ -n "$kernel" ] || { echo "no kernel behind $KERNEL" >&2; exit 1; }
 version=${kernel#linux-image-}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -19,6 +20,7 @@ mkdir -p "$root/usr/lib/modules"
 cp -a "$work/kernel/lib/modules/$version" "$root/usr/lib/modules/"
 cp "$work/kernel/boot/vmlinuz-$version" "$BOOT/vmlinuz"
 chroot "$root" depmod "$version"
+grep -q /nvme.ko "$root/usr/lib/modules/$version/modules.builtin" || sh "${0%/*}/initrd.sh" "$root" "$version" "$BOOT/initrd"
 
 cp -r "$FILES/." "$root/"
 ln -s /lab/labctl "$root/usr/local/bin/labctl"

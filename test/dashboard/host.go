@@ -28,6 +28,8 @@ type host struct {
 	rand  *rand.Rand
 	now   time.Duration
 	down  bool
+	stuck bool          // it answers, and looks at nothing
+	lag   time.Duration // from the end of its last pass to the scrape
 
 	held  map[string]time.Duration // data keys in the cache, by database: when they were proved
 	waits fault.Class              // why the rest of this moment's calls are not made
@@ -70,7 +72,7 @@ func (h *host) boot() {
 		// These two lists are internal/envelope/kms's and internal/volume/ebs's, which bring AWS's SDKs.
 		KMSOperations: []string{"GenerateDataKey", "Decrypt"}, EC2Operations: []string{"AttachVolume", "DescribeVolumes", "DetachVolume"},
 		OperatorVerbs: control.Verbs(), OperatorResults: control.Results(),
-		Now: func() time.Time { return begin().Add(h.now) },
+		Now: func() time.Time { return begin().Add(h.now - h.lag) },
 	})
 	var names, arns []string
 	for _, d := range h.disks {

@@ -15,7 +15,7 @@ const cacheTTL = 5 * time.Minute
 // pass is what an agent does between two scrapes.
 func (h *host) pass(w *world, at time.Duration) {
 	h.now = at
-	if fresh := h.fresh; h.down || fresh {
+	if fresh := h.fresh; h.down || h.stuck || fresh {
 		h.fresh = false
 		return // Prometheus sees an agent's counters at 0 first
 	}
@@ -34,6 +34,7 @@ func (h *host) pass(w *world, at time.Duration) {
 			h.forget(database, "expired")
 		}
 	}
+	h.lag = h.around(15 * time.Second)
 	h.m.Reconciled("")
 }
 

@@ -68,8 +68,8 @@ func fleet() []*host {
 func spells() []spell {
 	return []spell{
 		{from: 15 * time.Minute, to: 27 * time.Minute, class: fault.Throttled, hosts: []string{"db5", "db6"}, share: 0.6},
-		{from: 65 * time.Minute, to: length + scrape, class: fault.Revoked, keys: []string{"acme"}},
-		{from: 100 * time.Minute, to: 122 * time.Minute, class: fault.Unreachable, hosts: []string{"db3", "db5"}},
+		{from: 66 * time.Minute, to: length + scrape, class: fault.Revoked, keys: []string{"acme"}},
+		{from: 101 * time.Minute, to: 122 * time.Minute, class: fault.Unreachable, hosts: []string{"db3", "db5"}},
 	}
 }
 
@@ -82,6 +82,8 @@ func events() []event {
 		{38 * time.Minute, "db2", func(h *host) { h.named("crm").tampered = true }},
 		{41 * time.Minute, "db2", func(h *host) { h.verb("unlock", "accepted"); h.unlock("crm") }},
 		{52 * time.Minute, "db2", func(h *host) { h.verb("unlock", "refused") }},
+		{68 * time.Minute, "db4", func(h *host) { h.stuck = true }},
+		{83 * time.Minute, "db4", func(h *host) { h.stuck = false }},
 		{86 * time.Minute, "db1", func(h *host) { h.verb("cache-flush", "accepted"); h.flush("flushed") }},
 		{128 * time.Minute, "db5", func(h *host) { h.verb("lock", "accepted"); h.lock("archive") }},
 		{139 * time.Minute, "db5", func(h *host) { h.verb("unlock", "accepted"); h.unlock("archive") }},

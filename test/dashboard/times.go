@@ -32,9 +32,8 @@ func drawTimes(c *canvas, q panel, body box, g grid, all []plotted) error {
 	body = drawLegend(c, q, body, entries)
 	stacked := q.FieldConfig.Defaults.Custom.Stacking.Mode == "normal"
 	floors, top := stack(all, stacked)
+	top, ticks := ceiling(top, q.FieldConfig.Defaults)
 	a := axes{box{body.x + 62, body.y + 4, body.w - 66, body.h - 24}, g.moments(), top}
-	ticks := 4
-	a.top, ticks = ceiling(top, q.FieldConfig.Defaults)
 	drawClock(c, a.plot, g)
 	for i := range ticks + 1 {
 		v := a.top * float64(i) / float64(ticks)
@@ -96,8 +95,8 @@ func ceiling(top float64, f field) (float64, int) {
 	size := math.Pow10(int(math.Floor(math.Log10(top))))
 	for _, m := range []float64{0.2, 0.25, 0.5, 1, 2, 2.5} {
 		step := m * size
-		if f.Decimals != nil && *f.Decimals == 0 && step < 1 {
-			step = 1
+		if f.Decimals != nil && *f.Decimals == 0 {
+			step = math.Ceil(step)
 		}
 		if top <= 5*step {
 			return step * math.Ceil(top/step), int(math.Ceil(top / step))

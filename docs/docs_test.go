@@ -193,7 +193,7 @@ var prose = []string{
 // TestHintsNameVerbs protects whoever follows a hint: each `volseal VERB` in the
 // program's own words, its manuals and its examples is a verb of this version.
 func TestHintsNameVerbs(t *testing.T) {
-	known := slices.Concat(verbsOf(t), prose, []string{"help", "completion"})
+	known := slices.Concat(verbsOf(t), prose, []string{"help", "completion", "key"})
 	seen := 0
 	check := func(file, text string) {
 		for _, verb := range matches(text, `\bvolseal ([a-z]+)`) {

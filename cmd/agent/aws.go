@@ -32,13 +32,13 @@ const connectLimit = 5 * time.Second
 type connection struct {
 	region string
 	kms    envelope.KMS
-	cloud  volume.Cloud
+	cloud  *ebs.Adapter
 }
 
 // connector finds out who and where this machine is, when a volume first needs
 // to know, and again until it succeeds. So the agent starts, serves operators
 // and says what is wrong while the metadata service is down.
-// It implements volume.Cloud and envelope.KMS.
+// It implements volume.Cloud, volume.Maker and envelope.KMS.
 type connector struct {
 	metrics *metrics.Metrics
 	worked  func() []string // CMKs that were usable before this process began
@@ -176,6 +176,51 @@ func (c *connector) Detach(ctx context.Context, id string) error {
 	return n.cloud.Detach(ctx, id)
 }
 
+// CreateVolume implements volume.Maker.
+func (c *connector) CreateVolume(ctx context.Context, v volume.NewVolume) (string, error) {
+	n, err := c.connectFor(ctx, v.KeyARN)
+	if err != nil {
+		return "", err
+	}
+	return n.cloud.CreateVolume(ctx, v)
+}
+
+// FindVolume implements volume.Maker.
+func (c *connector) FindVolume(ctx context.Context, token string) (string, error) {
+	n, err := c.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	return n.cloud.FindVolume(ctx, token)
+}
+
+// Snapshot implements volume.Maker.
+func (c *connector) Snapshot(ctx context.Context, id string) (volume.CloudSnapshot, error) {
+	n, err := c.connect(ctx)
+	if err != nil {
+		return volume.CloudSnapshot{}, err
+	}
+	return n.cloud.Snapshot(ctx, id)
+}
+
+// CopySnapshot implements volume.Maker.
+func (c *connector) CopySnapshot(ctx context.Context, s volume.NewCopy) (string, error) {
+	n, err := c.connectFor(ctx, s.KeyARN)
+	if err != nil {
+		return "", err
+	}
+	return n.cloud.CopySnapshot(ctx, s)
+}
+
+// FindCopy implements volume.Maker.
+func (c *connector) FindCopy(ctx context.Context, token string) (string, error) {
+	n, err := c.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	return n.cloud.FindCopy(ctx, token)
+}
+
 // GenerateDataKey implements envelope.KMS.
 func (c *connector) GenerateDataKey(ctx context.Context, arn string, ec envelope.Context) (*envelope.Secret, []byte, error) {
 	n, err := c.connectFor(ctx, arn)
@@ -192,6 +237,18 @@ func (c *connector) Decrypt(ctx context.Context, arn string, ec envelope.Context
 		return nil, err
 	}
 	return n.kms.Decrypt(ctx, arn, ec, wrapped)
+}
+
+// ReEncrypt implements envelope.KMS.
+func (c *connector) ReEncrypt(ctx context.Context, fromARN, toARN string, ec envelope.Context, wrapped []byte) ([]byte, error) {
+	if _, err := c.connectFor(ctx, fromARN); err != nil {
+		return nil, err
+	}
+	n, err := c.connectFor(ctx, toARN)
+	if err != nil {
+		return nil, err
+	}
+	return n.kms.ReEncrypt(ctx, fromARN, toARN, ec, wrapped)
 }
 
 // connectFor refuses a CMK of another region before KMS is asked: its own

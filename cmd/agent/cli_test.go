@@ -95,6 +95,14 @@ type scenario struct {
 		Then []json.RawMessage
 	}
 	Reload *control.Error
+	Header map[string]struct { // by verb and name: "restore orders"
+		Conflict *volume.ConflictError
+		Fault    *fault.Error
+		Verify   volume.HeaderReport
+		Backup   volume.HeaderBackup
+		Restore  volume.HeaderRestored
+		Order    volume.HeaderOrder // what must have been asked for
+	}
 }
 
 func serveScenario(ts *testscript.TestScript, neg bool, args []string) {
@@ -111,7 +119,7 @@ func serveScenario(ts *testscript.TestScript, neg bool, args []string) {
 			s.Volumes[i].Layers = []volume.Layer{}
 		}
 	}
-	a := &controltest.Agent{OnDo: s.do}
+	a := &controltest.Agent{OnDo: s.do, OnHeader: s.header}
 	if s.Reload != nil {
 		a.ReloadError = s.Reload
 	}
@@ -147,6 +155,19 @@ func (s scenario) do(a *controltest.Agent, c controltest.Call, wish uint64) erro
 		})
 	}
 	return nil
+}
+
+func (s scenario) header(verb, name string, order volume.HeaderOrder) (any, error) {
+	h := s.Header[verb+" "+name]
+	switch {
+	case order != h.Order:
+		return nil, fmt.Errorf("asked for %+v, want %+v", order, h.Order)
+	case h.Conflict != nil:
+		return nil, h.Conflict
+	case h.Fault != nil:
+		return nil, h.Fault
+	}
+	return map[string]any{"verify": h.Verify, "backup": h.Backup, "restore": h.Restore}[verb], nil
 }
 
 func exits(ts *testscript.TestScript, neg bool, args []string) {

@@ -103,7 +103,7 @@ func newAgent(dir string, log *slog.Logger, cfg *config.Config) (*agent, error) 
 		return nil, err
 	}
 	a.reconciler = volume.NewReconciler(volume.Ports{
-		Cloud: a.connector, Devices: a.devices, Crypt: crypt, Formatter: crypt, Mounts: a.mounts,
+		Cloud: a.connector, Maker: a.connector, Devices: a.devices, Crypt: crypt, Formatter: crypt, Archive: crypt, Mounts: a.mounts,
 		Keyring: a.keyring, Claims: claims, Keys: volume.NewKeyBook(), Recorder: a.metrics, Log: log,
 	})
 	a.use(cfg)
@@ -138,17 +138,16 @@ func (a *agent) use(cfg *config.Config) {
 		a.log.Error("some operators will be refused", "error", err)
 	}
 	names := make([]string, len(cfg.Volumes))
-	refs := make([]envelope.Ref, len(cfg.Volumes))
 	for i, v := range cfg.Volumes {
-		names[i], refs[i] = v.Name, envelope.Ref{KeyARN: v.KeyARN, Context: v.Context}
+		names[i] = v.Name
 	}
 	a.metrics.Configure(names)
 	a.metrics.Reloaded(true)
 	a.devices.Accept(cfg.NVMeModels)
 	a.connector.configure(*cfg)
 	a.keyring.Configure(a.keyringOptions(cfg))
-	a.keyring.Retain(refs) // the keys of what is no longer configured are forgotten
 	a.reconciler.Apply(cfg.Volumes, cfg.KMS.ProbeInterval)
+	a.keyring.Retain(a.reconciler.Refs()) // the keys of what is no longer configured are forgotten
 }
 
 // run serves until ctx ends.

@@ -118,6 +118,9 @@ func (c *cli) next(v volume.Status) []string {
 	if v.Class != fault.None {
 		todo = append(todo, hintFor(v.Hint, v.Class))
 	}
+	if v.Notice != "" {
+		todo = append(todo, v.Notice)
+	}
 	switch {
 	case v.Phase == volume.Quarantined:
 		todo = append(todo, "Once that is understood: volseal reattach "+v.Name)

@@ -18,7 +18,7 @@ import (
 // printHelp is --help of any verb.
 func printHelp(w io.Writer, cmd *cobra.Command) {
 	fmt.Fprint(w, flowing(describe(cmd)))
-	printPart(w, "Usage", "  "+strings.Join(synopsis(cmd), " ")+"\n")
+	printPart(w, "Usage", wrap("  ", strings.Join(synopsis(cmd), " ")))
 	printPart(w, "Verbs", columns(verbRows(cmd)))
 	printPart(w, "Flags", columns(flagRows(ownFlags(cmd))))
 	printPart(w, "Flags of every verb", columns(flagRows(commonFlags(cmd))))

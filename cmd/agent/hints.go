@@ -90,6 +90,7 @@ const (
 	hintInterrupted = "`volseal status` shows what stands."
 	hintAgree       = "Agree on what is to become of it, then say it again."
 	hintFiles       = "volseal.yaml(5) says what the files are like. Those that only root may read are checked by root."
+	hintHeaderImage = "The agent reads nothing but its own directory. Copy the image into /var/lib/volseal/headers/NAME first."
 	hintShells      = "The shells are bash, fish and zsh."
 )
 

@@ -47,6 +47,21 @@ func (a *agent) Do(_ context.Context, name string, order volume.Order, _ control
 	return a.reconciler.Do(name, order)
 }
 
+// VerifyHeader implements control.Agent.
+func (a *agent) VerifyHeader(ctx context.Context, name string) (volume.HeaderReport, error) {
+	return a.reconciler.VerifyHeader(ctx, name)
+}
+
+// BackUpHeader implements control.Agent.
+func (a *agent) BackUpHeader(ctx context.Context, name string) (volume.HeaderBackup, error) {
+	return a.reconciler.BackUpHeader(ctx, name)
+}
+
+// RestoreHeader implements control.Agent.
+func (a *agent) RestoreHeader(ctx context.Context, name string, order volume.HeaderOrder) (volume.HeaderRestored, error) {
+	return a.reconciler.RestoreHeader(ctx, name, order)
+}
+
 // Changes implements control.Agent.
 func (a *agent) Changes() (uint64, <-chan struct{}) { return a.reconciler.Changes() }
 

@@ -41,9 +41,12 @@ func printedKinds() []printed {
 		{"status", "status, and a line of status --watch; GET /v1/volumes", volume.Snapshot{}},
 		{"volume", "one volume, at the end of --wait; GET /v1/volumes/NAME", volume.Status{}},
 		{"key", "one CMK", volume.KeyStatus{}},
-		{"accepted", "a wish that is recorded: init, unlock, lock, reattach, release without --wait", control.Accepted{}},
+		{"accepted", "a wish that is recorded: create, restore, init, unlock, lock, reattach, release without --wait", control.Accepted{}},
 		{"done", "what is finished when it is answered: cache flush, reload", control.Done{}},
 		{"explain", "explain NAME", explanation{}},
+		{"header-verify", "header verify NAME", volume.HeaderReport{}},
+		{"header-backup", "header backup NAME", volume.HeaderBackup{}},
+		{"header-restore", "header restore NAME", volume.HeaderRestored{}},
 		{"config-check", "config check", checked{}},
 		{"version", "version", build{}},
 		{"error", "why a request over the socket failed; the command line tells it on stderr, in words", control.Error{}},
@@ -53,7 +56,7 @@ func printedKinds() []printed {
 // kindsOf are the kinds that a verb may print. Any other verb prints its own.
 func kindsOf(verb string) []string {
 	switch verb {
-	case "init", "unlock", "lock", "reattach", "release":
+	case "create", "restore", "init", "unlock", "lock", "reattach", "release":
 		return []string{"accepted", "volume"}
 	case "reload", "cache flush":
 		return []string{"done"}
@@ -66,12 +69,13 @@ func words() map[reflect.Type][]string {
 	wishes := []volume.Wish{volume.WishMounted, volume.WishSealed, volume.WishDetached}
 	owners := []fault.Owner{fault.Customer, fault.Platform, fault.AWS}
 	return map[reflect.Type][]string{
-		reflect.TypeFor[volume.Phase]():     plainTexts(volume.Phases()),
-		reflect.TypeFor[volume.KeyState]():  plainTexts(volume.KeyStates()),
-		reflect.TypeFor[volume.LayerKind](): plainTexts(volume.Layers()),
-		reflect.TypeFor[volume.Wish]():      plainTexts(wishes),
-		reflect.TypeFor[fault.Class]():      append([]string{""}, plainTexts(fault.Classes())...),
-		reflect.TypeFor[fault.Owner]():      plainTexts(owners),
+		reflect.TypeFor[volume.CheckState](): {string(volume.CheckOK), string(volume.CheckFailed), string(volume.CheckSkipped)},
+		reflect.TypeFor[volume.Phase]():      plainTexts(volume.Phases()),
+		reflect.TypeFor[volume.KeyState]():   plainTexts(volume.KeyStates()),
+		reflect.TypeFor[volume.LayerKind]():  plainTexts(volume.Layers()),
+		reflect.TypeFor[volume.Wish]():       plainTexts(wishes),
+		reflect.TypeFor[fault.Class]():       append([]string{""}, plainTexts(fault.Classes())...),
+		reflect.TypeFor[fault.Owner]():       plainTexts(owners),
 	}
 }
 
@@ -156,6 +160,8 @@ func schemaOf(t *testing.T, of reflect.Type, top bool) schema {
 	switch {
 	case of == reflect.TypeFor[*time.Time]():
 		return schema{Type: []string{"string", "null"}, Format: "date-time"}
+	case of == reflect.TypeFor[time.Time]():
+		return schema{Type: "string", Format: "date-time"}
 	case words()[of] != nil:
 		return schema{Type: "string", Enum: words()[of]}
 	}

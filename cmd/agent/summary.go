@@ -31,7 +31,7 @@ func (e *stepError) Unwrap() error { return e.err }
 
 // standsError is a wish that has not come true by the end of the wait.
 type standsError struct {
-	verb    volume.Verb
+	order   volume.Order
 	limit   time.Duration
 	status  volume.Status
 	outcome control.Outcome
@@ -99,7 +99,7 @@ func reportUsage(w io.Writer, cmd *cobra.Command, e *usageError) {
 		fmt.Fprintln(w, e.hint)
 	}
 	if !cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(w, "Usage: %s\n", strings.Join(synopsis(cmd), " "))
+		fmt.Fprint(w, wrap("Usage: ", strings.Join(synopsis(cmd), " ")))
 	}
 	fmt.Fprintf(w, "Run `%s --help` for what it takes.\n", cmd.CommandPath())
 }
@@ -127,7 +127,7 @@ func itemsOf(err error) []item {
 	case errors.As(err, &stands):
 		title := stands.status.FailedStep
 		if title == "" {
-			title = verbTitle(stands.verb)
+			title = orderTitle(stands.order)
 		}
 		return []item{{title, stands.Error(), stands.hint()}}
 	case errors.As(err, &step):

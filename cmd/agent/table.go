@@ -163,6 +163,9 @@ func (c *cli) printVolume(s volume.Snapshot) {
 	c.printFact("key", plain(state))
 	fmt.Fprintf(c.stdout, "  %s\n", shown(v.KeyARN)) // the longest of all, in a line of its own
 	c.printLayers(v)
+	if v.Notice != "" {
+		fmt.Fprint(c.stdout, "\n"+wrap("notice: ", v.Notice))
+	}
 	if v.Class != fault.None {
 		fmt.Fprintln(c.stdout)
 		c.printProblem(v)

@@ -33,8 +33,13 @@ type Agent interface {
 	Volume(name string) (volume.Status, bool)
 	// Do records a wish for a volume and returns its number, to be compared with
 	// volume.Status.Answered. It does not wait for the wish to come true.
-	// Errors: volume.ErrNoSuchVolume, *volume.ConflictError, *fault.Error.
+	// Errors: volume.ErrNoSuchVolume, *volume.OrderError, *volume.ConflictError, *fault.Error.
 	Do(ctx context.Context, name string, order volume.Order, by Peer) (wish uint64, err error)
+	// VerifyHeader, BackUpHeader and RestoreHeader work on a volume's header and
+	// return when that is done. Errors are those of Do.
+	VerifyHeader(ctx context.Context, name string) (volume.HeaderReport, error)
+	BackUpHeader(ctx context.Context, name string) (volume.HeaderBackup, error)
+	RestoreHeader(ctx context.Context, name string, order volume.HeaderOrder) (volume.HeaderRestored, error)
 	// FlushCache forgets every cached data key.
 	FlushCache(ctx context.Context) error
 	// Reload reads the configuration anew. With a bad one the old one stays and

@@ -152,10 +152,14 @@ type request struct {
 	body         any // its arguments, nil for none
 	after        moment
 	wait         time.Duration
+	works        bool // it is answered only when the agent has done it
 }
 
 // limit is how long an answer may take in all.
 func (r request) limit() time.Duration {
+	if r.works {
+		return workTimeout
+	}
 	if r.after.cursor == "" {
 		return answerTimeout
 	}

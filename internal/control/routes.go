@@ -38,6 +38,9 @@ func routes() []route {
 		{"GET", "/v1/readyz", Read, "", nil, false, http.StatusOK, (*Server).readyz},
 		{"POST", "/v1/cache/flush", Operate, "cache-flush", nil, false, http.StatusOK, (*Server).flushCache},
 		{"POST", "/v1/reload", Operate, "reload", nil, false, http.StatusOK, (*Server).reload},
+		{"POST", "/v1/volumes/{name}/header/verify", Operate, "header-verify", nil, false, http.StatusOK, (*Server).verifyHeader},
+		{"POST", "/v1/volumes/{name}/header/backup", Operate, "header-backup", nil, false, http.StatusOK, (*Server).backUpHeader},
+		{"POST", "/v1/volumes/{name}/header/restore", Destroy, "header-restore", nil, true, http.StatusOK, (*Server).restoreHeader},
 	}
 	return append(all,
 		wishRoute(volume.VerbInit, Destroy),
@@ -46,6 +49,8 @@ func routes() []route {
 		wishRoute(volume.VerbReattach, Operate),
 		wishRoute(volume.VerbRelease, Operate),
 		wishRoute(volume.VerbAcceptHeader, Destroy),
+		wishRoute(volume.VerbCreate, Destroy), // it costs money, and leads to a format
+		wishRoute(volume.VerbRestore, Destroy),
 	)
 }
 

@@ -39,6 +39,8 @@ type fakeKMS struct {
 	takes     time.Duration
 	during    func() // runs inside Decrypt, before the answer
 	log       []decryption
+	rewrapErr error
+	rewrapped []byte // in place of a sound answer
 }
 
 type decryption struct {
@@ -97,6 +99,20 @@ func (f *fakeKMS) Decrypt(ctx context.Context, keyARN string, ec Context, wrappe
 		return nil, err
 	}
 	return f.plain(ref, wrapped), nil
+}
+
+// ReEncrypt wraps the same plaintext for another CMK, or, twisted, another one.
+func (f *fakeKMS) ReEncrypt(_ context.Context, _, _ string, _ Context, wrapped []byte) ([]byte, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked++
+	if err := f.rewrapErr; err != nil {
+		return nil, err
+	}
+	if f.rewrapped != nil {
+		return f.rewrapped, nil
+	}
+	return append(append([]byte(nil), wrapped...), wrapped...), nil // plain repeats it anyway
 }
 
 func (f *fakeKMS) calls() int {

@@ -17,4 +17,8 @@ type KMS interface {
 	// Decrypt unwraps a data key. A key wrapped by another CMK or under another
 	// context is class Integrity.
 	Decrypt(ctx context.Context, keyARN string, ec Context, wrapped []byte) (*Secret, error)
+	// ReEncrypt has a data key that is wrapped by one CMK wrapped by another, both
+	// pinned, under the same context. The plaintext stays in KMS. No refusal of it
+	// is class Revoked: it may concern either CMK, or the permission to do this.
+	ReEncrypt(ctx context.Context, fromARN, toARN string, ec Context, wrapped []byte) (rewrapped []byte, err error)
 }

@@ -4,6 +4,7 @@ package volume
 
 import (
 	"os"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,7 +28,8 @@ func inMounted(t *testing.T, test func(t *testing.T, w *world, h *host, dir stri
 
 func aged(w *world, generation int) *image {
 	img := *w.images[string(w.header)]
-	img.token.Generation = generation
+	img.tokens = slices.Clone(img.tokens)
+	img.tokens[0].Generation = generation
 	return &img
 }
 

@@ -43,6 +43,9 @@ type Claim struct {
 	Wish       Wish        `json:"wish"`       // the operator's standing word
 	Quarantine *Quarantine `json:"quarantine"` // nil if sound
 	Revocation *Revocation `json:"revocation,omitempty"`
+	Making     *Making     `json:"making,omitempty"` // a volume that was ordered and is not in use yet
+	Pin        Pin         `json:"pin,omitzero"`
+	Rewrap     Rewrap      `json:"rewrap,omitzero"`
 }
 
 // Quarantine is why a volume is left alone until an operator decides.
@@ -87,15 +90,16 @@ func (c *Claims) HeaderImage(name string) string {
 	return filepath.Join(c.dir, "headers", name+".img")
 }
 
-// SetAside renames the header image of a volume of this name, if there is one:
-// it may be the only copy of the header of a volume that was here before.
+// SetAside renames the header images of a volume of this name, if there are any:
+// they may be the only copies of the header of a volume that was here before.
 func (c *Claims) SetAside(name string) error {
-	old := filepath.Join(c.dir, "headers", fmt.Sprintf("%s.%d.img", name, time.Now().UnixNano()))
-	err := os.Rename(c.HeaderImage(name), old)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	aside := filepath.Join(c.dir, "headers", fmt.Sprintf("%s.%d", name, time.Now().UnixNano()))
+	for from, to := range map[string]string{c.HeaderImage(name): aside + ".img", c.HeaderDir(name): aside} {
+		if err := os.Rename(from, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // Load returns the claim, or a fresh one wishing Mounted if there is none. A
@@ -168,14 +172,21 @@ func (c Claim) validate() error {
 	default:
 		return fmt.Errorf("wish %q is not known to this agent", c.Wish)
 	}
-	return nil
+	if err := c.validatePin(); err != nil || c.Making == nil {
+		return err
+	}
+	if c.Stage != StageNone {
+		return fmt.Errorf("stage %q of a volume that is being made", c.Stage)
+	}
+	return c.Making.validate()
 }
 
 // means reports whether two claims lead a boot to the same.
 func (c Claim) means(o Claim) bool {
 	quarantines := (c.Quarantine == nil) == (o.Quarantine == nil)
-	c.Quarantine, o.Quarantine, c.Revocation, o.Revocation = nil, nil, nil, nil
-	return quarantines && c == o
+	makings := (c.Making == nil) == (o.Making == nil)
+	c.Quarantine, o.Quarantine, c.Revocation, o.Revocation, c.Making, o.Making = nil, nil, nil, nil, nil, nil
+	return quarantines && makings && c == o
 }
 
 // Save makes the claim durable before it returns: temporary file, fsync,

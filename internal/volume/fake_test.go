@@ -37,6 +37,7 @@ type world struct {
 	asks     int    // of EC2
 	header   []byte // nil blank; otherwise the image last written
 	torn     bool
+	half     bool // torn between two sound headers: the magic is there
 	slotBroken,
 	hang bool // reads of the disk
 	readErr  error
@@ -69,13 +70,15 @@ type world struct {
 	kill       int  // die at the n-th change from now; 0 never
 	after      bool // the change is made before dying
 	killed     bool
+	died       func()        // called in the moment of dying
+	ec2        fakeEC2       // volumes and snapshots, where a test has any made
 	published  func()        // called when the mapping appears
 	slow       time.Duration // how long publishing takes
 }
 
 type image struct {
-	uuid  string
-	token envelope.Token
+	uuid   string
+	tokens []envelope.Token
 }
 
 var testMeaning = []byte(`{"uuid":"of the test"}`)
@@ -93,6 +96,9 @@ func (w *world) change(what string, apply func()) error {
 			w.killed = true
 			if w.after {
 				apply()
+			}
+			if w.died != nil {
+				w.died()
 			}
 			return errKilled
 		}
@@ -144,6 +150,13 @@ func (w *world) Volume(_ context.Context, id string) (CloudVolume, error) {
 		return CloudVolume{ID: id, State: "available", Encrypted: true, KeyARN: w.keyARN}, nil
 	}
 	v := CloudVolume{ID: id, State: "available", Encrypted: !w.unencrypted, KeyARN: w.keyARN}
+	if w.ec2.volumes != nil {
+		made, err := w.ec2.volume(id)
+		if err != nil || made.State != "available" {
+			return made, err
+		}
+		v = made
+	}
 	switch {
 	case w.elsewhere:
 		v.State, v.Elsewhere = "in-use", "i-0fedcba9876543210"
@@ -174,7 +187,7 @@ func (w *world) Look(context.Context, Device) (HeaderFact, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case w.torn:
+	case w.torn && !w.half:
 		return HeaderFact{State: HeaderForeign, What: "damaged header"}, nil
 	case w.header == nil:
 		return HeaderFact{State: HeaderBlank}, nil
@@ -189,27 +202,39 @@ func (w *world) Freeze(context.Context, Device, string) (*Header, error) {
 	if w.header == nil || w.torn {
 		return nil, &fault.Error{Class: fault.Integrity, Reason: "magic", Cause: "no header"}
 	}
-	img := w.images[string(w.header)]
-	return &Header{UUID: img.uuid, Candidates: []Candidate{{Token: img.token, Meaning: testMeaning}}}, nil
+	return w.images[string(w.header)].frozen(), nil
+}
+
+func (i *image) frozen() *Header {
+	h := &Header{UUID: i.uuid}
+	for _, t := range i.tokens {
+		h.Candidates = append(h.Candidates, Candidate{Token: t, Meaning: testMeaning})
+	}
+	return h
 }
 
 func (w *world) Discard(*Header) {}
 
 func (w *world) Fingerprint(ctx context.Context, _ Device) (Fingerprint, error) {
 	w.mu.Lock()
-	readErr, hang, text := w.readErr, w.hang, fmt.Sprint(string(w.header), w.torn, w.slotBroken, w.images[string(w.header)])
+	readErr, hang, mark := w.readErr, w.hang, w.print(string(w.header), w.torn || w.slotBroken)
 	w.mu.Unlock()
 	if hang {
 		<-ctx.Done()
 	}
-	return sha256.Sum256([]byte(text)), readErr
+	return mark, readErr
 }
 
-func (w *world) Try(_ context.Context, _ *Header, _ int, p *envelope.Secret) error {
+// print is called with w.mu held.
+func (w *world) print(key string, damaged bool) Fingerprint {
+	return sha256.Sum256(fmt.Append(nil, damaged, w.images[key]))
+}
+
+func (w *world) Try(_ context.Context, h *Header, _ int, p *envelope.Secret) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.tries++
-	if len(p.Bytes()) != 32 || w.slotBroken {
+	if len(p.Bytes()) != 32 || w.slotBroken && h.Path == "" { // an image is not the disk
 		return &fault.Error{Class: fault.Integrity, Reason: "keyslot-passphrase", Cause: "The keyslot does not open."}
 	}
 	return nil
@@ -232,6 +257,9 @@ func (w *world) Mapping(_ context.Context, name string) (Mapping, error) {
 func (w *world) Open(_ context.Context, _ Device, h *Header, _ int, _ string, p *envelope.Secret) error {
 	if len(p.Bytes()) != 32 {
 		return errors.New("no passphrase")
+	}
+	if w.is(func() bool { return w.slotBroken }) {
+		return &fault.Error{Class: fault.Integrity, Reason: "keyslot-passphrase", Cause: "The keyslot does not open."}
 	}
 	return w.change("open", func() { w.pending, w.orphaned, w.uuid = true, false, h.UUID })
 }
@@ -320,7 +348,7 @@ func (w *world) BuildHeader(_ context.Context, path, uuid string, _ Device, _ *e
 	if err != nil {
 		return err
 	}
-	return w.change("build", func() { w.images[path] = &image{uuid, t} })
+	return w.change("build", func() { w.images[path] = &image{uuid, []envelope.Token{t}} })
 }
 
 func (w *world) WriteHeader(_ context.Context, _ Device, path string) error {
@@ -329,6 +357,92 @@ func (w *world) WriteHeader(_ context.Context, _ Device, path string) error {
 		return err
 	}
 	return w.change("write-end", func() { w.torn = false })
+}
+
+// An image file of these tests holds the name under which world knows its
+// content; that is also what the device holds.
+
+func (w *world) Save(_ context.Context, _ Device, path string) error {
+	w.mu.Lock()
+	text := string(w.header)
+	if w.torn || w.slotBroken {
+		text = "damaged " + text
+	}
+	w.mu.Unlock()
+	return os.WriteFile(path, []byte(text), 0o600)
+}
+
+func (w *world) imageAt(path string) (key string, img *image, err error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return "", nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if img = w.images[string(raw)]; img == nil {
+		return "", nil, &fault.Error{Class: fault.Integrity, Reason: "header-magic", Cause: "no header"}
+	}
+	return string(raw), img, nil
+}
+
+func (w *world) Judge(_ Device, path string) (*Header, error) {
+	_, img, err := w.imageAt(path)
+	if err != nil {
+		return nil, err
+	}
+	h := img.frozen()
+	h.Path = path
+	return h, nil
+}
+
+func (w *world) Print(path string) (Fingerprint, error) {
+	key, _, err := w.imageAt(path)
+	if err != nil {
+		return Fingerprint{}, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.print(key, false), nil
+}
+
+// Copies of a torn header: the secondary is sound, as a cut write leaves it.
+func (w *world) Copies(context.Context, Device) (HeaderCopies, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	bad := HeaderCopy{Err: &fault.Error{Class: fault.Integrity, Reason: "header-checksum", Cause: "The checksum does not match."}}
+	img := w.images[string(w.header)]
+	if img == nil {
+		return HeaderCopies{Primary: bad, Secondary: bad, Differ: bad.Err}, nil
+	}
+	good := HeaderCopy{Sequence: 4, UUID: img.uuid}
+	if w.torn {
+		return HeaderCopies{Primary: bad, Secondary: good, Differ: bad.Err}, nil
+	}
+	return HeaderCopies{Primary: good, Secondary: good}, nil
+}
+
+func (w *world) Retoken(_ context.Context, _ Device, path string, tokens []envelope.Token) error {
+	return w.change("retoken", func() {
+		key := fmt.Sprint(path, " ", len(w.calls))
+		w.images[key] = &image{w.images[string(w.header)].uuid, slices.Clone(tokens)}
+		if err := writeDurably(path, []byte(key)); err != nil {
+			panic(err)
+		}
+	})
+}
+
+func (w *world) Restore(_ context.Context, _ Device, path, _ string) error {
+	key, _, err := w.imageAt(path)
+	if err != nil {
+		return err
+	}
+	if err := w.change("restore-begin", func() {
+		w.half = w.images[string(w.header)] != nil && !w.torn
+		w.header, w.torn = []byte(key), true
+	}); err != nil {
+		return err
+	}
+	return w.change("restore-end", func() { w.torn, w.slotBroken = false, false })
 }
 
 func (w *world) MakeFilesystem(_ context.Context, _, fs string) error {
@@ -398,6 +512,12 @@ type fakeKMS struct {
 	err      error
 	delay    time.Duration
 	decrypts int
+
+	reencrypts int
+	rewrapErr  error
+	twisted    bool            // ReEncrypt returns another key
+	gone       map[string]bool // CMKs that refuse
+	wrappedBy  map[string]string
 }
 
 func (k *fakeKMS) GenerateDataKey(context.Context, string, envelope.Context) (*envelope.Secret, []byte, error) {
@@ -416,10 +536,37 @@ func (k *fakeKMS) GenerateDataKey(context.Context, string, envelope.Context) (*e
 	return s, wrapped, err
 }
 
-func (k *fakeKMS) Decrypt(ctx context.Context, _ string, _ envelope.Context, wrapped []byte) (*envelope.Secret, error) {
+// ReEncrypt remembers by whom a key is wrapped now; Decrypt then insists on it.
+func (k *fakeKMS) ReEncrypt(_ context.Context, _, toARN string, _ envelope.Context, wrapped []byte) ([]byte, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.reencrypts++
+	if k.rewrapErr != nil {
+		return nil, k.rewrapErr
+	}
+	rewrapped := fmt.Appendf(nil, "%s, again %d", wrapped, k.reencrypts)
+	plain := slices.Clone(k.keys[string(wrapped)])
+	if k.twisted {
+		plain[0]++
+	}
+	k.keys[string(rewrapped)] = plain
+	if k.wrappedBy == nil {
+		k.wrappedBy = map[string]string{}
+	}
+	k.wrappedBy[string(rewrapped)] = toARN
+	return rewrapped, nil
+}
+
+func (k *fakeKMS) Decrypt(ctx context.Context, arn string, _ envelope.Context, wrapped []byte) (*envelope.Secret, error) {
 	k.mu.Lock()
 	k.decrypts++
 	err, delay, plain := k.err, k.delay, slices.Clone(k.keys[string(wrapped)])
+	if by := k.wrappedBy[string(wrapped)]; by != "" && by != arn {
+		plain = nil
+	}
+	if k.gone[arn] {
+		err = &fault.Error{Class: fault.Revoked, Reason: "DisabledException", Cause: "The CMK is disabled."}
+	}
 	k.mu.Unlock()
 	if delay > 0 {
 		select {
@@ -459,7 +606,7 @@ func formatted(t *testing.T, dir string) *world {
 	h.do(VerbInit)
 	h.await("mounted after init", func(s Status) bool { return s.Phase == Mounted })
 	h.stop()
-	w.set(func() { w.mounted, w.mapped, w.attached, w.calls = false, false, false, nil })
+	w.set(func() { w.mounted, w.mapped, w.attached, w.calls, w.tries = false, false, false, nil, 0 })
 	return w
 }
 
@@ -486,10 +633,14 @@ func startHost(t *testing.T, w *world, dir string) *host {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
 	r := NewReconciler(Ports{
-		Cloud: w, Devices: w, Crypt: w, Formatter: w, Mounts: mounts{w}, Keyring: ring,
+		Cloud: w, Maker: maker{w}, Devices: w, Crypt: w, Formatter: w, Archive: w, Mounts: mounts{w}, Keyring: ring,
 		Claims: claims, Keys: NewKeyBook(), Recorder: rec, Log: log,
 	})
-	r.Apply([]Spec{testSpec(t)}, time.Minute)
+	spec := testSpec(t)
+	if w.ec2.volumes != nil {
+		spec.VolumeID = ""
+	}
+	r.Apply([]Spec{spec}, time.Minute)
 	ctx, end := context.WithCancel(t.Context())
 	h := &host{t: t, r: r, end: end, done: make(chan struct{}), rec: rec}
 	go func() { defer close(h.done); r.Run(ctx); ring.Flush() }()

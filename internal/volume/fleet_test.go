@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -86,6 +87,28 @@ func (f *fleet) Fingerprint(ctx context.Context, d Device) (Fingerprint, error) 
 
 func (f *fleet) Try(ctx context.Context, h *Header, slot int, p *envelope.Secret) error {
 	return f.worlds[0].Try(ctx, h, slot, p)
+}
+
+func (f *fleet) Save(ctx context.Context, d Device, path string) error {
+	return f.byDevice(d).Save(ctx, d, path)
+}
+
+func (f *fleet) Judge(d Device, path string) (*Header, error) { return f.byDevice(d).Judge(d, path) }
+
+func (f *fleet) Print(path string) (Fingerprint, error) {
+	return f.worlds[f.number(filepath.Base(filepath.Dir(path)), "v")].Print(path)
+}
+
+func (f *fleet) Copies(ctx context.Context, d Device) (HeaderCopies, error) {
+	return f.byDevice(d).Copies(ctx, d)
+}
+
+func (f *fleet) Retoken(ctx context.Context, d Device, path string, tokens []envelope.Token) error {
+	return f.byDevice(d).Retoken(ctx, d, path, tokens)
+}
+
+func (f *fleet) Restore(ctx context.Context, d Device, path, mapping string) error {
+	return f.byDevice(d).Restore(ctx, d, path, mapping)
 }
 
 func (f *fleet) InUse(ctx context.Context, d Device) (bool, error) {
@@ -189,6 +212,10 @@ func (k *fleetKMS) GenerateDataKey(_ context.Context, _ string, ec envelope.Cont
 	return s, wrapped, err
 }
 
+func (*fleetKMS) ReEncrypt(context.Context, string, string, envelope.Context, []byte) ([]byte, error) {
+	panic("a reboot wraps nothing anew")
+}
+
 func (k *fleetKMS) Decrypt(_ context.Context, _ string, ec envelope.Context, wrapped []byte) (*envelope.Secret, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -220,7 +247,7 @@ func (f *fleet) boot(t *testing.T, dir string, init bool) (decrypts int) {
 	ring := envelope.NewKeyring(&f.kms, envelope.Options{Clock: func() time.Duration { return time.Since(begin) }})
 	defer ring.Flush()
 	r := NewReconciler(Ports{
-		Cloud: f, Devices: f, Crypt: f, Formatter: f, Mounts: fleetMounts{f}, Keyring: ring,
+		Cloud: f, Devices: f, Crypt: f, Formatter: f, Archive: f, Mounts: fleetMounts{f}, Keyring: ring,
 		Claims: claims, Keys: NewKeyBook(), Recorder: &recorder{}, Log: slog.New(slog.DiscardHandler),
 	})
 	f.kms.decrypts = 0

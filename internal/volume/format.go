@@ -16,6 +16,10 @@ import (
 // EBS throughput. An operator may call it off with any other verb.
 const blankCheckLimit = 48 * time.Hour
 
+// progressPause is between two words about how far the check has come. It is told
+// after each MiB.
+const progressPause = time.Second
+
 // The order in which init writes, and what a crash after each line leaves:
 //
 //	try the CMK, check for zeros     a blank volume; init is asked for again
@@ -42,6 +46,7 @@ func (w *worker) format(ctx context.Context, o observed) error {
 	}
 	err = w.update(func(c *Claim) {
 		c.VolumeID, c.LUKSUUID, c.Generation, c.Stage = o.volumeID, uuid, 1, StageHeader
+		c.Making = nil // from here on it is an init like any other
 	})
 	if err != nil {
 		return err
@@ -133,7 +138,12 @@ func (w *worker) checkBlank(ctx context.Context, o observed, image string) error
 	w.setCallOff(cancel)
 	defer w.setCallOff(nil)
 	defer w.progress("")
+	var told time.Time
 	err := w.ports.Formatter.CheckBlank(cctx, o.device, image, func(done, total int64) {
+		if time.Since(told) < progressPause {
+			return // each word of it wakes whoever watches the status
+		}
+		told = time.Now()
 		w.progress(fmt.Sprintf("checking that the volume is blank: %d of %d MiB", done>>20, total>>20))
 	})
 	if ctx.Err() == nil && errors.Is(cctx.Err(), context.Canceled) {

@@ -82,15 +82,20 @@ func (w *worker) freeze(ctx context.Context, o observed) (*Header, error) {
 	if err != nil {
 		return nil, w.rejected(o, err)
 	}
-	if o.claim.LUKSUUID != "" && h.UUID != o.claim.LUKSUUID {
+	if err := o.expects(h); err != nil {
 		w.ports.Crypt.Discard(h)
-		return nil, w.rejected(o, &fault.Error{
-			Class: fault.Integrity, Reason: "uuid",
-			Cause: fmt.Sprintf("The header of %s has another UUID than the one this host recorded.", o.volumeID),
-			Hint:  "If the volume was replaced on purpose: stop volseal.service, move " + o.spec.Name + ".json away from /var/lib/volseal/claims, start it again.",
-		})
+		return nil, w.rejected(o, err)
 	}
 	return h, nil
+}
+
+// expects refuses a header of another volume than the one this host knows.
+func (o observed) expects(h *Header) error {
+	if o.claim.LUKSUUID == "" || h.UUID == o.claim.LUKSUUID {
+		return nil
+	}
+	return integrity("uuid", fmt.Sprintf("The header of %s has another UUID than the one this host recorded.", o.volumeID),
+		"If the volume was replaced on purpose: stop volseal.service, move "+o.spec.Name+".json away from /var/lib/volseal/claims, start it again.")
 }
 
 // rejected counts a header that policy, MAC or claim refuses.
@@ -230,9 +235,15 @@ func (w *worker) proven(ctx context.Context, o observed, prove prover, use func(
 	return w.withPassphrase(o, c, proof, func(p *envelope.Secret) error { return use(h, c, p) })
 }
 
-// withPassphrase verifies the header's MAC before the keyslot is touched, and
-// then has it used.
+// withPassphrase has the keyslot's passphrase used, and counts a header that is
+// refused.
 func (w *worker) withPassphrase(o observed, c Candidate, proof *envelope.Proof, use func(*envelope.Secret) error) error {
+	return w.rejected(o, withKey(c, proof, use))
+}
+
+// withKey verifies the header's MAC before the keyslot is touched, and then has
+// it used.
+func withKey(c Candidate, proof *envelope.Proof, use func(*envelope.Secret) error) error {
 	passphrase, mac, err := proof.Derive(c.Token.Salt)
 	if err != nil {
 		return err
@@ -240,9 +251,9 @@ func (w *worker) withPassphrase(o observed, c Candidate, proof *envelope.Proof, 
 	defer passphrase.Destroy()
 	defer mac.Destroy()
 	if err := c.Token.Verify(mac, c.Meaning); err != nil {
-		return w.rejected(o, err)
+		return err
 	}
-	return w.rejected(o, use(passphrase))
+	return use(passphrase)
 }
 
 // claimReady records, before anything can be stored, that from here on the
@@ -252,6 +263,7 @@ func (w *worker) claimReady(o observed, h *Header, c Candidate) error {
 		cl.VolumeID, cl.LUKSUUID, cl.Binding = o.volumeID, h.UUID, o.spec.Binding()
 		cl.Generation, cl.Stage = c.Token.Generation, StageReady
 		cl.Revocation = nil // it was proved, and nothing of it is suspended
+		cl.Making = nil
 	})
 }
 

@@ -40,7 +40,8 @@ func (w *worker) publish(o observed, seq uint64) {
 
 // describe fills in what configuration and claim say.
 func (w *worker) describe(s *Status, spec Spec, c Claim) {
-	s.VolumeID, s.Database, s.Mountpoint, s.KeyARN = spec.VolumeID, spec.Database, spec.Mountpoint, spec.KeyARN
+	s.VolumeID, s.Database, s.Mountpoint = spec.VolumeID, spec.Database, spec.Mountpoint
+	s.KeyARN, s.Notice = c.pinned(spec).KeyARN, c.notice(spec)
 	if s.VolumeID == "" {
 		s.VolumeID = c.VolumeID
 	}

@@ -11,6 +11,8 @@ import (
 	"sort"
 	"sync"
 	"time"
+
+	"github.com/volseal/volseal/internal/envelope"
 )
 
 // Verb is what an operator may ask of a volume.
@@ -27,12 +29,18 @@ const (
 	// VerbAcceptHeader is reattach by one who put an older header back and knows
 	// what that brings back: keys that a rotation had replaced.
 	VerbAcceptHeader Verb = "accept-header"
+
+	VerbCreate  Verb = "create"  // have EC2 make a volume, format it, then mount it
+	VerbRestore Verb = "restore" // have EC2 make a volume from a snapshot, then mount it
 )
 
 // Order is what an operator asks of a volume: a verb, and what that verb needs to
-// know, as it came over the socket. Nothing of it is validated.
+// know, as it came over the socket. Nothing of it is validated but by Validate.
 type Order struct {
-	Verb Verb `json:"-"`
+	Verb     Verb   `json:"-"`
+	SizeGiB  int    `json:"size_gib,omitempty"` // create
+	Snapshot string `json:"snapshot,omitempty"` // restore: snap-…
+	KeyARN   string `json:"key_arn,omitempty"`  // restore: the CMK of the EBS layer; "" is the configured one
 }
 
 // Reconciler runs one worker a volume. Its methods may be called from anywhere.
@@ -99,16 +107,14 @@ func (r *Reconciler) Apply(specs []Spec, probe time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	wanted := map[string]bool{}
-	var arns []string
 	var added []*running
 	for _, s := range specs {
 		wanted[s.Name] = true
-		arns = append(arns, s.KeyARN)
 		if w, ok := r.workers[s.Name]; ok {
 			w.configure(s, probe)
 			continue
 		}
-		w := &running{worker: newWorker(s, probe, r.ports, r.tell), ended: make(chan struct{}), after: r.leaving[s.Name]}
+		w := &running{worker: newWorker(s, probe, r.ports, r.tell, r.keepKeys), ended: make(chan struct{}), after: r.leaving[s.Name]}
 		r.workers[s.Name] = w
 		added = append(added, w)
 	}
@@ -126,8 +132,43 @@ func (r *Reconciler) Apply(specs []Spec, probe time.Duration) {
 	for _, w := range added {
 		r.start(w)
 	}
-	r.ports.Keys.Keep(arns)
+	r.listKeys()
 	r.bump()
+}
+
+// Refs are the CMKs and contexts that the volumes need. They are not always
+// those of the configuration: see Pin.
+func (r *Reconciler) Refs() []envelope.Ref {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.refs()
+}
+
+// refs is called with r.mu held.
+func (r *Reconciler) refs() []envelope.Ref {
+	var refs []envelope.Ref
+	for _, w := range r.workers {
+		w.mu.Lock()
+		refs = append(refs, w.claim.refs(w.spec)...)
+		w.mu.Unlock()
+	}
+	return refs
+}
+
+// keepKeys has the book of CMKs follow a volume that was moved to another one.
+func (r *Reconciler) keepKeys() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.listKeys()
+}
+
+// listKeys is called with r.mu held.
+func (r *Reconciler) listKeys() {
+	var arns []string
+	for _, ref := range r.refs() {
+		arns = append(arns, ref.KeyARN)
+	}
+	r.ports.Keys.Keep(arns)
 }
 
 // Doubt tells that the configuration on the disk cannot be used: what is mounted
@@ -168,7 +209,7 @@ func (r *Reconciler) KeysThatWorked() []string {
 	for _, w := range r.all() {
 		w.mu.Lock()
 		if w.claim.Stage != StageNone {
-			arns = append(arns, w.spec.KeyARN)
+			arns = append(arns, w.claim.pinned(w.spec).KeyARN)
 		}
 		w.mu.Unlock()
 	}
@@ -242,13 +283,16 @@ func (r *Reconciler) worker(name string) (*running, bool) {
 }
 
 // Do records a wish, durably, and returns its number; see Status.Answered. The
-// errors are ErrNoSuchVolume, *ConflictError and *fault.Error.
+// errors are ErrNoSuchVolume, *OrderError, *ConflictError and *fault.Error.
 func (r *Reconciler) Do(name string, o Order) (seq uint64, err error) {
 	w, ok := r.worker(name)
 	if !ok {
 		return 0, fmt.Errorf("%w: %q", ErrNoSuchVolume, name)
 	}
-	seq, err = w.do(o.Verb)
+	if err := o.Validate(); err != nil {
+		return 0, err
+	}
+	seq, err = w.do(o)
 	if err == nil {
 		w.ring()
 		r.tell()
@@ -292,16 +336,17 @@ func (w *worker) snapshot() Status {
 	return w.status
 }
 
-// do checks that the verb fits and records it: durably, and in one moment with
+// do checks that the order fits and records it: durably, and in one moment with
 // what the next pass is to know of it.
-func (w *worker) do(verb Verb) (seq uint64, err error) {
+func (w *worker) do(o Order) (seq uint64, err error) {
 	w.saving.Lock()
 	defer w.saving.Unlock()
+	verb := o.Verb
 	anew := verb == VerbReattach || verb == VerbAcceptHeader
 	if anew {
 		w.reread()
 	}
-	if err := w.fits(verb); err != nil {
+	if err := w.fits(o); err != nil {
 		return 0, err
 	}
 	change := func(c *Claim) {
@@ -311,6 +356,9 @@ func (w *worker) do(verb Verb) (seq uint64, err error) {
 		}
 		if verb == VerbAcceptHeader {
 			c.Generation = 0
+		}
+		if verb.makes() && c.Making == nil {
+			c.Making, c.Rewrap = newMaking(o), o.rewrap(c.pinned(w.spec))
 		}
 	}
 	err = w.updateAnd(change, func() {
@@ -350,21 +398,28 @@ func wishOf(verb Verb) Wish {
 }
 
 // fits refuses verbs that cannot come true, before anything is recorded.
-func (w *worker) fits(verb Verb) error {
+func (w *worker) fits(o Order) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	q := w.claim.Quarantine
+	q, verb := w.claim.Quarantine, o.Verb
 	switch {
 	case w.claimErr != nil:
 		return w.claimErr
-	case q != nil && (verb == VerbUnlock || verb == VerbInit):
+	case q != nil && (verb == VerbUnlock || verb == VerbInit || verb.makes()):
 		return integrity(q.Reason, "The volume is quarantined: "+q.Cause, q.Hint) // whatever led to it
+	case verb.makes():
+		return w.fitsOrder(o)
+	case verb == VerbInit && w.claim.making() == MakingRestored:
+		return &ConflictError{
+			Message: "The volume was made from " + w.claim.Making.Snapshot + ".",
+			Hint:    "To open it, run: volseal unlock " + w.spec.Name + ". init never formats what may hold data.",
+		}
 	case verb == VerbInit && w.claim.Stage != StageNone:
 		return &ConflictError{
 			Message: "The volume was initialised before (" + w.claim.LUKSUUID + ").",
 			Hint:    "To open it, run: volseal unlock " + w.spec.Name + ". init never formats what may hold data.",
 		}
-	case verb == VerbRelease && !w.spec.Attach:
+	case verb == VerbRelease && !w.spec.Attach && w.claim.Making == nil:
 		return &ConflictError{
 			Message: "attach is false for this volume: it is attached and detached by somebody else.",
 			Hint:    "Run volseal lock " + w.spec.Name + ", then detach it where it was attached.",

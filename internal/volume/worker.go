@@ -15,9 +15,11 @@ import (
 // Ports are everything a worker needs of the world.
 type Ports struct {
 	Cloud     Cloud
+	Maker     Maker
 	Devices   Devices
 	Crypt     Crypt
 	Formatter Formatter
+	Archive   Archive
 	Mounts    Mounts
 	Keyring   *envelope.Keyring
 	Claims    *Claims
@@ -32,7 +34,9 @@ type worker struct {
 	ports Ports
 	log   *slog.Logger
 	bell  chan struct{} // capacity one: many rings are one pass
+	jobs  chan job      // capacity zero: only a worker that is free takes one
 	told  func()        // called after the status changed
+	moved func()        // called after the volume was moved to another CMK
 
 	saving sync.Mutex // one change of the claim at a time; held over the disk, never taken under mu
 
@@ -56,6 +60,7 @@ type worker struct {
 	pause     pause
 	awaiting  time.Time // since when EC2 or the kernel has been waited for
 	attaching time.Time // since when EC2 has said "attaching", by our own clock
+	missing   time.Time // since when EC2 has not known the volume that it named to us
 	released  bool      // EC2 has confirmed the detachment
 	canary    canary
 	condemned time.Time // when a revoked answer last completed what the policy waits for
@@ -63,6 +68,8 @@ type worker struct {
 	lastProof time.Time
 	cloudTold toldByCloud
 	cipher    liveCipher
+	backedUp  Fingerprint // of a header that there is a backup of
+	backupDue time.Time   // when a backup that failed is tried again
 }
 
 // notes are what operators asked for since the last pass.
@@ -73,12 +80,14 @@ type notes struct {
 	init    bool
 }
 
-func newWorker(spec Spec, probe time.Duration, p Ports, told func()) *worker {
+func newWorker(spec Spec, probe time.Duration, p Ports, told, moved func()) *worker {
 	w := &worker{
 		ports: p,
 		log:   p.Log.With("volume", spec.Name),
 		bell:  make(chan struct{}, 1),
+		jobs:  make(chan job),
 		told:  told,
+		moved: moved,
 		spec:  spec,
 		probe: probe,
 	}
@@ -109,6 +118,9 @@ func (w *worker) run(ctx context.Context) {
 		case <-ctx.Done():
 		case <-w.bell:
 		case <-timer.C:
+		case j := <-w.jobs:
+			w.serve(ctx, j)
+			continue // the rest goes on; what needs a pass has rung the bell
 		}
 		if ctx.Err() != nil {
 			return
@@ -152,6 +164,7 @@ func (w *worker) passes(ctx context.Context) time.Duration {
 // that the next pass should follow at once.
 func (w *worker) pass(ctx context.Context) (rest time.Duration, again bool) {
 	seq, fresh := w.takeNotes()
+	w.settlePin()
 	o, err := w.observe(ctx)
 	if !fresh && w.pause.lasts(o) {
 		return o.rest(time.Until(w.pause.until)), false
@@ -202,7 +215,7 @@ func (w *worker) takeNotes() (seq uint64, fresh bool) {
 	w.notes = notes{}
 	if n.verb {
 		w.rebuild, w.init = n.rebuild, n.init
-		w.ports.Keyring.ForgetRefusals(w.spec.KeyARN) // an operator wants KMS's answer of now
+		w.ports.Keyring.ForgetRefusals(w.claim.pinned(w.spec).KeyARN) // an operator wants KMS's answer of now
 	}
 	if n.fresh {
 		w.failing, w.awaiting, w.released = failing{}, time.Time{}, false
@@ -215,6 +228,7 @@ func (w *worker) takeNotes() (seq uint64, fresh bool) {
 
 // take takes one step and tells the recorder and the journal.
 func (w *worker) take(ctx context.Context, step Step, o observed) error {
+	w.tellMaking(step, o)
 	switch step {
 	case StepNone:
 		return w.idle(ctx, o)
@@ -243,10 +257,18 @@ func (w *worker) dispatch(ctx context.Context, step Step, o observed) error {
 		return w.ports.Cloud.Attach(ctx, o.volumeID)
 	case StepTakeBack, StepDetach:
 		return w.ports.Cloud.Detach(ctx, o.volumeID)
+	case StepCreate:
+		return w.create(ctx, o)
+	case StepForget:
+		return w.forget(ctx, o)
+	case StepCallOff:
+		return w.callOffOrder(ctx, o)
 	case StepFormat:
 		return w.format(ctx, o)
 	case StepWriteHeader:
 		return w.writeHeader(ctx, o)
+	case StepRewrap:
+		return w.rewrap(ctx, o)
 	case StepOpen:
 		return w.open(ctx, o)
 	case StepRenew:
@@ -277,7 +299,7 @@ func (w *worker) settle(o observed, step Step, err error) (rest time.Duration, a
 		}
 		return time.Until(w.failing.retry), false
 	}
-	if w.failing.step == step {
+	if w.failing.step == step || w.failing.step == StepForget && step == StepAttach {
 		w.failing = failing{}
 	}
 	switch step {
@@ -289,7 +311,7 @@ func (w *worker) settle(o observed, step Step, err error) (rest time.Duration, a
 		return w.restWhenIdle(o), false
 	}
 	w.awaiting = time.Time{}
-	if step == StepAttach || step == StepDetach || step == StepTakeBack {
+	if step == StepAttach || step == StepDetach || step == StepTakeBack || step == StepCreate {
 		return awaitPoll, false // EC2 shows what it was asked only some time later
 	}
 	return 0, true
@@ -310,6 +332,7 @@ func (w *worker) idle(ctx context.Context, o observed) error {
 		if err := w.checkCanary(ctx, o); err != nil {
 			return err
 		}
+		w.keepBackup(ctx, o)
 		return filesystemError(o)
 	}
 	if o.facts.Wish == WishDetached && o.facts.Cloud == CloudDetached {

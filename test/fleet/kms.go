@@ -124,6 +124,11 @@ func (c client) GenerateDataKey(context.Context, string, envelope.Context) (*env
 	panic("a reboot makes no new keys")
 }
 
+// ReEncrypt is not called: a reboot wraps nothing anew.
+func (c client) ReEncrypt(context.Context, string, string, envelope.Context, []byte) ([]byte, error) {
+	panic("a reboot wraps nothing anew")
+}
+
 func (c client) classified(ctx context.Context) error {
 	try, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

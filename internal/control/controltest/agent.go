@@ -26,6 +26,11 @@ type Agent struct {
 	// OnDo, if set, is called without any lock after a wish was numbered. Its
 	// error refuses the wish.
 	OnDo func(a *Agent, c Call, wish uint64) error
+	// OnHeader, if set, answers the three requests about a header: verb is the last
+	// word of the path, and the answer of the type that belongs to it.
+	OnHeader func(verb, name string, order volume.HeaderOrder) (any, error)
+	// OnHeaderContext, if set, is called first, with the context of the work.
+	OnHeaderContext func(ctx context.Context)
 	// ReloadError and FlushError are what Reload and FlushCache return.
 	ReloadError, FlushError error
 	IsHealthy, IsReady      bool
@@ -102,6 +107,39 @@ func (a *Agent) Do(_ context.Context, name string, order volume.Order, by contro
 		}
 	}
 	return wish, nil
+}
+
+// VerifyHeader is OnHeader's answer.
+func (a *Agent) VerifyHeader(ctx context.Context, name string) (volume.HeaderReport, error) {
+	return answerOf[volume.HeaderReport](ctx, a, "verify", name, volume.HeaderOrder{})
+}
+
+// BackUpHeader is OnHeader's answer.
+func (a *Agent) BackUpHeader(ctx context.Context, name string) (volume.HeaderBackup, error) {
+	return answerOf[volume.HeaderBackup](ctx, a, "backup", name, volume.HeaderOrder{})
+}
+
+// RestoreHeader is OnHeader's answer.
+func (a *Agent) RestoreHeader(ctx context.Context, name string, order volume.HeaderOrder) (volume.HeaderRestored, error) {
+	return answerOf[volume.HeaderRestored](ctx, a, "restore", name, order)
+}
+
+func answerOf[T any](ctx context.Context, a *Agent, verb, name string, order volume.HeaderOrder) (T, error) {
+	var nothing T
+	if _, ok := a.Volume(name); !ok {
+		return nothing, volume.ErrNoSuchVolume
+	}
+	if a.OnHeaderContext != nil {
+		a.OnHeaderContext(ctx)
+	}
+	if a.OnHeader == nil {
+		return nothing, nil
+	}
+	answer, err := a.OnHeader(verb, name, order)
+	if err != nil {
+		return nothing, err
+	}
+	return answer.(T), nil
 }
 
 // FlushCache returns FlushError.

@@ -21,6 +21,7 @@ import (
 type API interface {
 	GenerateDataKey(context.Context, *awskms.GenerateDataKeyInput, ...func(*awskms.Options)) (*awskms.GenerateDataKeyOutput, error)
 	Decrypt(context.Context, *awskms.DecryptInput, ...func(*awskms.Options)) (*awskms.DecryptOutput, error)
+	ReEncrypt(context.Context, *awskms.ReEncryptInput, ...func(*awskms.Options)) (*awskms.ReEncryptOutput, error)
 }
 
 // Options of a Client.
@@ -30,11 +31,12 @@ type Options struct {
 }
 
 // Operations lists the names that Options.Observer is told of.
-func Operations() []string { return []string{operationGenerate, operationDecrypt} }
+func Operations() []string { return []string{operationGenerate, operationDecrypt, operationReEncrypt} }
 
 const (
-	operationGenerate = "GenerateDataKey"
-	operationDecrypt  = "Decrypt"
+	operationGenerate  = "GenerateDataKey"
+	operationDecrypt   = "Decrypt"
+	operationReEncrypt = "ReEncrypt"
 )
 
 // Client implements envelope.KMS.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"testing"
@@ -115,6 +116,10 @@ type sdk struct{ handed []byte }
 func (s *sdk) Decrypt(context.Context, *awskms.DecryptInput, ...func(*awskms.Options)) (*awskms.DecryptOutput, error) {
 	keyID := testARN
 	return &awskms.DecryptOutput{KeyId: &keyID, Plaintext: s.handed}, nil
+}
+
+func (s *sdk) ReEncrypt(context.Context, *awskms.ReEncryptInput, ...func(*awskms.Options)) (*awskms.ReEncryptOutput, error) {
+	return nil, errors.New("not asked for")
 }
 
 func (s *sdk) GenerateDataKey(context.Context, *awskms.GenerateDataKeyInput, ...func(*awskms.Options)) (*awskms.GenerateDataKeyOutput, error) {

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -22,8 +21,8 @@ import (
 //
 // cryptsetup formats an image file and never sees dev, which cannot be harmed.
 func (l *LUKS) BuildHeader(ctx context.Context, path, uuid string, dev volume.Device, passphrase *envelope.Secret, seal func(keyslot int, meaning []byte) (envelope.Token, error)) (err error) {
-	if dev.Bytes < headerBytes+sectorBytes || dev.Bytes%sectorBytes != 0 {
-		return refuse(ruleDeviceSize, fmt.Errorf("%d bytes", dev.Bytes))
+	if err := holdsHeader(dev); err != nil {
+		return err
 	}
 	image := path + ".new" // one name, so that a crash leaves one file at most
 	if err := createImage(image); err != nil {
@@ -50,13 +49,7 @@ func (l *LUKS) BuildHeader(ctx context.Context, path, uuid string, dev volume.De
 // createImage makes a sparse file somewhat larger than a header: luksFormat
 // insists on room for data.
 func createImage(path string) error {
-	if err := privateDir(filepath.Dir(path)); err != nil {
-		return copyFault(err)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return copyFault(err)
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := newFile(path)
 	if err != nil {
 		return copyFault(err)
 	}
@@ -100,7 +93,7 @@ func (l *LUKS) addToken(ctx context.Context, image string, seal func(int, []byte
 	if err != nil {
 		return err
 	}
-	if err := l.importToken(ctx, image, t); err != nil {
+	if err := l.importToken(ctx, image, 0, t); err != nil {
 		return err
 	}
 	h, err = l.examine(ctx, image)
@@ -114,12 +107,12 @@ func (l *LUKS) addToken(ctx context.Context, image string, seal func(int, []byte
 	return nil
 }
 
-func (l *LUKS) importToken(ctx context.Context, image string, t envelope.Token) error {
+func (l *LUKS) importToken(ctx context.Context, image string, id int, t envelope.Token) error {
 	raw, err := t.Encode()
 	if err != nil {
 		return err
 	}
-	c, err := importOptions{image: image, token: raw}.command()
+	c, err := importOptions{image: image, id: id, token: raw}.command()
 	if err != nil {
 		return err
 	}

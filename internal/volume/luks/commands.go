@@ -66,6 +66,7 @@ func (o formatOptions) command() (command, error) {
 // importOptions put a token into an image.
 type importOptions struct {
 	image string
+	id    int    // chosen by us: cryptsetup would take the first that is free
 	token []byte // JSON, names its keyslot
 }
 
@@ -78,9 +79,9 @@ func (o importOptions) command() (command, error) {
 		"token", "import",
 		"--disable-external-tokens", // no plug-in judges our token
 		"--json-file", "-",
-		"--token-id", "0",
+		"--token-id", strconv.Itoa(o.id),
 		"--", o.image,
-	}}, errors.Join(err, absolute(o.image))
+	}}, errors.Join(err, validTokenID(o.id), absolute(o.image))
 }
 
 // openOptions open a device, or only try the passphrase if mapping is empty.

@@ -34,9 +34,13 @@ func TestCommands(t *testing.T) {
 			stdin: key.Bytes(),
 		},
 		"import": {
-			build: importOptions{image: "/var/i", token: []byte("{}")}.command,
-			want:  "cryptsetup token import --disable-external-tokens --json-file - --token-id 0 -- /var/i",
+			build: importOptions{image: "/var/i", id: 3, token: []byte("{}")}.command,
+			want:  "cryptsetup token import --disable-external-tokens --json-file - --token-id 3 -- /var/i",
 			stdin: []byte("{}"),
+		},
+		"remove token": {
+			build: removeTokenOptions{image: "/var/i", id: 3}.command,
+			want:  "cryptsetup token remove --batch-mode --disable-external-tokens --token-id 3 -- /var/i",
 		},
 		"open": {
 			build: openOptions{device: "/dev/nvme1n1", header: "/run/h", keyslot: 3, mapping: "volseal-orders.pending", passphrase: key}.command,
@@ -105,6 +109,9 @@ func TestCommandsRefuse(t *testing.T) {
 		"format: relative":      formatOptions{image: "i", uuid: testUUID, passphrase: key}.command,
 		"import: nothing":       importOptions{image: "/i"}.command,
 		"import: too much":      importOptions{image: "/i", token: make([]byte, maxStdin+1)}.command,
+		"import: token 32":      importOptions{image: "/i", id: 32, token: []byte("{}")}.command,
+		"remove token: -1":      removeTokenOptions{image: "/i", id: -1}.command,
+		"remove token: path":    removeTokenOptions{image: "i"}.command,
 		"remove: foreign":       func() (command, error) { return removeCommand("vg-root") },
 		"rename: to foreign":    func() (command, error) { return renameCommand("volseal-a", "vg-root") },
 		"mkfs: other":           func() (command, error) { return mkfsCommand("btrfs", "/dev/mapper/x") },
@@ -124,6 +131,7 @@ func TestArgumentsAreKnown(t *testing.T) {
 		dumpOptions{header: "/dev/null"}.command,
 		formatOptions{image: "/dev/null", uuid: testUUID, passphrase: key}.command,
 		importOptions{image: "/dev/null", token: []byte("{}")}.command,
+		removeTokenOptions{image: "/dev/null"}.command,
 		openOptions{device: "/dev/null", header: "/dev/null", mapping: "volseal-a", passphrase: key}.command,
 		openOptions{header: "/dev/null", passphrase: key}.command,
 	} {

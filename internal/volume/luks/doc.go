@@ -2,7 +2,7 @@
 
 // Package luks is LUKS2 and dm-crypt: it looks at headers, freezes and judges
 // them, builds new ones, and opens, publishes and closes mappings. It
-// implements volume.Crypt and volume.Formatter.
+// implements volume.Crypt, volume.Formatter and volume.Archive.
 //
 // Whether a header may be trusted is decided here in three views that must
 // agree: our own strict reading of the frozen bytes (binary.go, metadata.go),
@@ -25,5 +25,8 @@
 //	Close        repeated, it finds nothing left to do
 //	BuildHeader  leaves at most a temporary file, overwritten the next time
 //	WriteHeader  leaves blocks of the image among zeros; see write.go
+//	Save         leaves at most a file that nobody calls a backup yet
+//	Retoken      leaves at most a temporary file; the device is only read
+//	Restore      leaves a header that is refused, and never a blank one; repeated, it completes it
 //	MakeFilesystem  starts anew on what was never mounted
 package luks

@@ -21,8 +21,8 @@ var copyName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
 // name-XXXX), and judges the copy. On any error the copy is gone. Errors that
 // blame the disk have a Reason of Reasons or one of envelope.ParseToken.
 func (l *LUKS) Freeze(ctx context.Context, dev volume.Device, name string) (*volume.Header, error) {
-	if dev.Bytes < headerBytes+sectorBytes || dev.Bytes%sectorBytes != 0 {
-		return nil, refuse(ruleDeviceSize, fmt.Errorf("%d bytes", dev.Bytes))
+	if err := holdsHeader(dev); err != nil {
+		return nil, err
 	}
 	if !copyName.MatchString(name) {
 		return nil, fmt.Errorf("name %q is malformed", name)

@@ -83,7 +83,7 @@ func recogniseLUKS(b []byte) volume.HeaderFact {
 	return volume.HeaderFact{State: volume.HeaderForeign, What: "LUKS header of an unknown version"}
 }
 
-const whatUnknown = "unknown data"
+const whatUnknown = "block of unknown data"
 
 // signature is a mark by which a format is known.
 type signature struct {

@@ -25,8 +25,8 @@ func TestLook(t *testing.T) {
 	}{
 		"blank":                      {0, "", volume.HeaderFact{State: volume.HeaderBlank}},
 		"data behind the header":     {headerBytes, "x", volume.HeaderFact{State: volume.HeaderBlank}}, // CheckBlank's business
-		"last byte of the area":      {headerBytes - 1, "x", foreign("unknown data")},
-		"anything":                   {70000, "x", foreign("unknown data")},
+		"last byte of the area":      {headerBytes - 1, "x", foreign("block of unknown data")},
+		"anything":                   {70000, "x", foreign("block of unknown data")},
 		"xfs":                        {0, "XFSB", foreign("xfs file system")},
 		"ext4":                       {0x438, "\x53\xef", foreign("ext2, ext3 or ext4 file system")},
 		"btrfs":                      {0x10040, "_BHRfS_M", foreign("btrfs file system")},

@@ -19,7 +19,7 @@ type Options struct {
 	Path string // directories with cryptsetup, dmsetup and mkfs, as in PATH. The system's four
 }
 
-// LUKS implements volume.Crypt and volume.Formatter. Safe for concurrent use on
+// LUKS implements volume.Crypt, volume.Formatter and volume.Archive. Safe for concurrent use on
 // different volumes; calls for one volume must not overlap.
 type LUKS struct {
 	dir, sys, dev string
@@ -31,6 +31,7 @@ type LUKS struct {
 var (
 	_ volume.Crypt     = (*LUKS)(nil)
 	_ volume.Formatter = (*LUKS)(nil)
+	_ volume.Archive   = (*LUKS)(nil)
 )
 
 // New does no I/O.

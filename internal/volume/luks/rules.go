@@ -70,7 +70,7 @@ type refusal struct{ cause, hint string }
 
 const (
 	hintOther  = "This volume was not made by volseal, or by another version of it. Check that it is the right one."
-	hintDamage = "Restore the header from a backup if the volume is yours and was damaged; else treat it as tampered with."
+	hintDamage = "Rule out tampering. If it is damage, volseal header verify says what is left, and volseal header restore puts a backup back."
 )
 
 // refusals holds the text of every rule.
@@ -85,7 +85,7 @@ var refusals = map[rule]refusal{
 	rulePadding:         {"There are data in the header where only zeros belong.", hintTampered},
 	ruleUUID:            {"The header's UUID is malformed.", hintTampered},
 	ruleLabel:           {"The header has a label or a subsystem, which volseal does not set.", "If you set it with cryptsetup config, set it back to empty."},
-	ruleCopies:          {"The two copies of the header differ.", "A write to the header was cut short, or one copy was edited. Compare with a backup, then restore it."},
+	ruleCopies:          {"The two copies of the header differ.", "A write to the header was cut short, or one copy was edited. volseal header verify says which; volseal header restore puts a backup back."},
 	ruleJSON:            {"The header's metadata is not strict JSON.", hintTampered},
 	ruleRequirements:    {"The header demands features beyond what volseal uses, such as an unfinished reencryption.", "If a reencryption of this volume is under way, let it finish. Else somebody faked one, an old attack: do not open the volume by other means."},
 	ruleConfigFlags:     {"The header stores activation flags, which volseal does not set.", "If you stored them with cryptsetup --persistent, clear them; else treat the volume as tampered with."},

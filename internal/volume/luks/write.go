@@ -48,12 +48,17 @@ func (l *LUKS) WriteHeader(ctx context.Context, dev volume.Device, path string) 
 		return err
 	}
 	copy(b, image)
-	for _, part := range []span{{metadataBytes, headerBytes}, {areaBytes, metadataBytes}, {0, areaBytes}} {
+	for _, part := range writingOrder() {
 		if err := d.writeAt(ctx, b[part.from:part.to], part.from); err != nil {
 			return err
 		}
 	}
 	return d.readBack(ctx, b, image)
+}
+
+// writingOrder is keyslots, secondary header, primary header; see WriteHeader.
+func writingOrder() []span {
+	return []span{{metadataBytes, headerBytes}, {areaBytes, metadataBytes}, {0, areaBytes}}
 }
 
 // onlyResidue checks again, in the header area, what CheckBlank may have found

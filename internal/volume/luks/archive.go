@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package luks
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/volseal/volseal/internal/fault"
+	"github.com/volseal/volseal/internal/volume"
+)
+
+// Save copies the whole header area of dev, everything before the data, to a
+// new file at path (0600), durably: the form of cryptsetup luksHeaderBackup,
+// whose luksHeaderRestore takes it. It judges nothing.
+func (l *LUKS) Save(ctx context.Context, dev volume.Device, path string) (err error) {
+	if err := holdsHeader(dev); err != nil {
+		return err
+	}
+	d, err := openDisk(dev, os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	f, err := newFile(path)
+	if err != nil {
+		return copyFault(err)
+	}
+	defer func() {
+		f.Close()
+		if err != nil {
+			os.Remove(path)
+		}
+	}()
+	if err := d.copyTo(ctx, f, span{0, headerBytes}); err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), syncPath(filepath.Dir(path))); err != nil {
+		return copyFault(err)
+	}
+	return nil
+}
+
+// newFile replaces what an earlier attempt left under that name.
+func newFile(path string) (*os.File, error) {
+	if err := privateDir(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+}
+
+// Judge judges an image for dev as Freeze judges what is on it. The Header's
+// Path is the image itself.
+func (l *LUKS) Judge(dev volume.Device, path string) (*volume.Header, error) {
+	if err := holdsHeader(dev); err != nil {
+		return nil, err
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, copyFault(err)
+	}
+	if !info.Mode().IsRegular() || info.Size() != headerBytes {
+		return nil, &fault.Error{
+			Class: fault.Misconfigured, Reason: "image-size",
+			Cause: fmt.Sprintf("%s is not a file of %d bytes, and so no image of a header.", filepath.Base(path), headerBytes),
+			Hint:  "Take a file that volseal, or cryptsetup luksHeaderBackup, made of this volume.",
+		}
+	}
+	h, err := judgeFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return &volume.Header{Path: path, UUID: h.uuid, Candidates: h.candidates}, nil
+}
+
+// Print is an image's fingerprint: equal to that of a device with this header.
+func (l *LUKS) Print(path string) (volume.Fingerprint, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return volume.Fingerprint{}, copyFault(err)
+	}
+	defer f.Close()
+	b := make([]byte, fingerprintBytes)
+	if _, err := f.ReadAt(b, 0); err != nil {
+		return volume.Fingerprint{}, copyFault(err)
+	}
+	return sha256.Sum256(b), nil
+}
+
+// Copies judges the two copies of the header on dev apart: of one that is
+// damaged it matters whether the other is sound.
+func (l *LUKS) Copies(ctx context.Context, dev volume.Device) (volume.HeaderCopies, error) {
+	if err := holdsHeader(dev); err != nil {
+		return volume.HeaderCopies{}, err
+	}
+	d, err := openDisk(dev, os.O_RDONLY)
+	if err != nil {
+		return volume.HeaderCopies{}, err
+	}
+	defer d.close()
+	b, err := newBuffer(metadataBytes)
+	if err != nil {
+		return volume.HeaderCopies{}, err
+	}
+	defer b.release()
+	if err := d.readAt(ctx, b, 0); err != nil {
+		return volume.HeaderCopies{}, err
+	}
+	return volume.HeaderCopies{
+		Primary:   oneCopy(b[:areaBytes], primaryMagic, 0),
+		Secondary: oneCopy(b[areaBytes:], secondaryMagic, areaBytes),
+		Differ:    differ(b),
+	}, nil
+}
+
+func oneCopy(b []byte, magic string, offset uint64) volume.HeaderCopy {
+	c, err := decodeCopy(b, magic, offset)
+	if err != nil {
+		return volume.HeaderCopy{Err: err}
+	}
+	return volume.HeaderCopy{Sequence: binary.BigEndian.Uint64(b[offSequence:]), UUID: c.uuid}
+}
+
+func differ(b []byte) error {
+	if _, err := decodeCopies(b); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Restore writes an image over whatever is in the header area of dev. Without a
+// mapping the device must be in nobody's use; with one, in that mapping's alone:
+// dm-crypt read the header when it was opened and never does again.
+//
+// The order is WriteHeader's, and so is its reason. What is equal already is not
+// written. A power cut in the middle leaves a header that Freeze refuses, or
+// whose keyslot does not open; never one that looks blank: it begins with the
+// keyslots, which are not zero. It may be repeated at any point.
+func (l *LUKS) Restore(ctx context.Context, dev volume.Device, path, mapping string) error {
+	if _, err := l.examine(ctx, path); err != nil {
+		return err // never write what Freeze would refuse to read back
+	}
+	image, err := readImage(path)
+	if err != nil {
+		return err
+	}
+	d, err := l.openForRestore(dev, mapping)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	b, err := newBuffer(headerBytes)
+	if err != nil {
+		return err
+	}
+	defer b.release()
+	if err := d.readAt(ctx, b, 0); err != nil {
+		return err
+	}
+	for _, part := range writingOrder() {
+		if bytes.Equal(b[part.from:part.to], image[part.from:part.to]) {
+			continue
+		}
+		copy(b[part.from:part.to], image[part.from:part.to])
+		if err := d.writeAt(ctx, b[part.from:part.to], part.from); err != nil {
+			return err
+		}
+	}
+	return d.readBack(ctx, b, image)
+}
+
+func (l *LUKS) openForRestore(dev volume.Device, mapping string) (*disk, error) {
+	if err := holdsHeader(dev); err != nil {
+		return nil, err
+	}
+	if mapping == "" {
+		return openDisk(dev, os.O_RDWR|unix.O_EXCL)
+	}
+	if err := l.heldBy(dev, mapping); err != nil {
+		return nil, err
+	}
+	return openDisk(dev, os.O_RDWR)
+}
+
+// heldBy makes sure that the device is beneath this mapping and no other.
+func (l *LUKS) heldBy(dev volume.Device, mapping string) error {
+	only, holders, err := l.onlyHolder(dev, mapping)
+	if err != nil || only {
+		return err
+	}
+	return &fault.Error{
+		Class: fault.Unknown, Reason: "device-shared",
+		Cause: fmt.Sprintf("%s is not in the use of this volume's mapping alone; its header was not written.", dev.Path),
+		Hint:  "Find the other user with lsblk " + dev.Path + ", and end that use.",
+		Err:   fmt.Errorf("held by %.8q", holders),
+	}
+}
+
+// holdsHeader refuses a device on which no header of ours can be.
+func holdsHeader(dev volume.Device) error {
+	if dev.Bytes < headerBytes+sectorBytes || dev.Bytes%sectorBytes != 0 {
+		return refuse(ruleDeviceSize, fmt.Errorf("%d bytes", dev.Bytes))
+	}
+	return nil
+}

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package luks
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/volseal/volseal/internal/envelope"
+	"github.com/volseal/volseal/internal/fault"
+	"github.com/volseal/volseal/internal/volume"
+)
+
+// onFile is a host whose one volume is a file: headers, keyslots and cryptsetup
+// are real; EC2, device-mapper and systemd are a few booleans.
+type onFile struct {
+	*LUKS
+	dev volume.Device
+
+	mu            sync.Mutex
+	uuid          string
+	pending, open bool
+	mounted       bool
+	tear          int // the n-th restoration from now is cut off after the secondary header
+}
+
+func (f *onFile) locked(do func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	do()
+}
+
+func (f *onFile) Volume(context.Context, string) (volume.CloudVolume, error) {
+	return volume.CloudVolume{State: "in-use", Encrypted: true, Attachment: "attached"}, nil
+}
+
+func (f *onFile) Attach(context.Context, string) error                 { return nil }
+func (f *onFile) Detach(context.Context, string) error                 { return nil }
+func (f *onFile) Find(context.Context, string) (volume.Device, error)  { return f.dev, nil }
+func (f *onFile) InUse(context.Context, volume.Device) (bool, error)   { return false, nil }
+func (f *onFile) MakeFilesystem(context.Context, string, string) error { return nil }
+func (f *onFile) Publish(context.Context, string, string) error {
+	f.locked(func() { f.pending, f.open = false, true })
+	return nil
+}
+
+func (f *onFile) Close(context.Context, string) error {
+	f.locked(func() { f.pending, f.open = false, false })
+	return nil
+}
+
+func (f *onFile) Step(string, volume.Step, fault.Class, time.Duration) {}
+func (f *onFile) DecryptFailed(string, fault.Class)                    {}
+func (f *onFile) MountRefused(string, fault.Class)                     {}
+func (f *onFile) HeaderRejected(string, string)                        {}
+func (f *onFile) Reconciled(string)                                    {}
+
+func (f *onFile) Mapping(_ context.Context, name string) (m volume.Mapping, _ error) {
+	f.locked(func() {
+		if name == "volseal-orders" && f.open || name == "volseal-orders.pending" && f.pending {
+			m = volume.Mapping{Present: true, Major: 253, UUID: f.uuid, Backing: []volume.Backing{{}}}
+		}
+	})
+	return m, nil
+}
+
+func (f *onFile) Open(ctx context.Context, _ volume.Device, h *volume.Header, slot int, _ string, p *envelope.Secret) error {
+	if err := f.Try(ctx, h, slot, p); err != nil {
+		return err
+	}
+	f.locked(func() { f.pending, f.uuid = true, h.UUID })
+	return nil
+}
+
+func (f *onFile) Restore(ctx context.Context, dev volume.Device, path, mapping string) error {
+	torn := false
+	f.locked(func() { f.tear--; torn = f.tear == 0 })
+	if !torn {
+		return f.LUKS.Restore(ctx, dev, path, mapping)
+	}
+	b, err := readMetadata(path)
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(dev.Path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, err = file.WriteAt(b[areaBytes:], areaBytes)
+	return errors.Join(err, errors.New("killed here"))
+}
+
+type onFileMounts struct{ f *onFile }
+
+func (m onFileMounts) Find(context.Context, volume.Mapping, string) (fact volume.MountFact, _ error) {
+	m.f.locked(func() { fact.Mounted = m.f.mounted })
+	return fact, nil
+}
+
+func (m onFileMounts) Stopping(context.Context) (bool, error) { return false, nil }
+func (m onFileMounts) Start(context.Context, string) error {
+	m.f.locked(func() { m.f.mounted = true })
+	return nil
+}
+
+func (m onFileMounts) Stop(context.Context, string) error {
+	m.f.locked(func() { m.f.mounted = false })
+	return nil
+}
+
+// rememberingKMS wraps by remembering, and unwraps for the CMK that wrapped.
+type rememberingKMS struct {
+	mu   sync.Mutex
+	keys map[string]string // by wrapped key: the CMK
+}
+
+func (k *rememberingKMS) wrap(arn string) []byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	wrapped := bytes.Repeat([]byte{byte(len(k.keys) + 1)}, 184)
+	k.keys[string(wrapped)] = arn
+	return wrapped
+}
+
+func (k *rememberingKMS) GenerateDataKey(_ context.Context, arn string, _ envelope.Context) (*envelope.Secret, []byte, error) {
+	s, err := envelope.SecretFrom(bytes.Repeat([]byte{7}, 32))
+	return s, k.wrap(arn), err
+}
+
+func (k *rememberingKMS) ReEncrypt(_ context.Context, _, to string, _ envelope.Context, _ []byte) ([]byte, error) {
+	return k.wrap(to), nil
+}
+
+func (k *rememberingKMS) Decrypt(_ context.Context, arn string, _ envelope.Context, wrapped []byte) (*envelope.Secret, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.keys[string(wrapped)] != arn {
+		return nil, &fault.Error{Class: fault.Integrity, Reason: "IncorrectKeyException", Cause: "Wrapped by another CMK."}
+	}
+	return envelope.SecretFrom(bytes.Repeat([]byte{7}, 32))
+}
+
+// agent runs a reconciler on the file until stop.
+func (f *onFile) agent(t *testing.T, dir string, kms envelope.KMS) (r *volume.Reconciler, stop func()) {
+	t.Helper()
+	claims, err := volume.NewClaims(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ec, err := envelope.NewContext("db-7f3a", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring := envelope.NewKeyring(kms, envelope.Options{})
+	r = volume.NewReconciler(volume.Ports{
+		Cloud: f, Devices: f, Crypt: f, Formatter: f, Archive: f, Mounts: onFileMounts{f}, Keyring: ring,
+		Claims: claims, Keys: volume.NewKeyBook(), Recorder: f, Log: slog.New(slog.DiscardHandler),
+	})
+	r.Apply([]volume.Spec{{
+		Name: "orders", Database: "db-7f3a", VolumeID: "vol-0123456789abcdef0", KeyARN: testARN, Mountpoint: "/srv/orders",
+		Filesystem: "ext4", Context: ec, Attach: true, RequireEBSEncryption: true,
+	}}, time.Minute)
+	ctx, end := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); r.Run(ctx) }()
+	return r, sync.OnceFunc(func() { end(); <-done; ring.Flush() })
+}
+
+func awaitStatus(t *testing.T, r *volume.Reconciler, what string, ok func(volume.Status) bool) volume.Status {
+	t.Helper()
+	limit := time.After(2 * time.Minute)
+	for {
+		_, changed := r.Changes()
+		s, _ := r.Volume("orders")
+		if ok(s) {
+			return s
+		}
+		select {
+		case <-changed:
+		case <-limit:
+			t.Fatalf("never %s: %+v", what, s)
+		}
+	}
+}
+
+func order(t *testing.T, r *volume.Reconciler, v volume.Verb) {
+	t.Helper()
+	if _, err := r.Do("orders", volume.Order{Verb: v}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func isMounted(s volume.Status) bool { return s.Phase == volume.Mounted && s.Class == fault.None }
+
+func wantVerified(t *testing.T, r *volume.Reconciler) {
+	t.Helper()
+	if report, err := r.VerifyHeader(t.Context(), "orders"); err != nil || !report.OK {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+// TestWorkerOnRealHeaders is the whole way through the domain and cryptsetup: init,
+// a backup by itself, a destroyed header restored, and a move to another CMK that
+// is cut off at each of its two writes.
+func TestWorkerOnRealHeaders(t *testing.T) {
+	t.Parallel()
+	needCryptsetup(t)
+	const other = "arn:aws:kms:us-east-1:222222222222:key/bbbbbbbb-bbbb-cccc-dddd-eeeeeeeeeeee"
+	dir, kms := t.TempDir(), &rememberingKMS{keys: map[string]string{}}
+	f := &onFile{LUKS: newLUKS(t), dev: blankDisk(t)}
+	r, stop := f.agent(t, dir, kms)
+	defer func() { stop() }()
+	order(t, r, volume.VerbInit)
+	awaitStatus(t, r, "mounted", isMounted)
+	wantVerified(t, r)
+
+	order(t, r, volume.VerbLock)
+	awaitStatus(t, r, "sealed", func(s volume.Status) bool { return s.Phase == volume.Sealed && s.Satisfied() })
+	overwrite(t, f.dev, 0, random(headerBytes))
+	if report, err := r.VerifyHeader(t.Context(), "orders"); err != nil || report.OK {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if done, err := r.RestoreHeader(t.Context(), "orders", volume.HeaderOrder{}); err != nil || !done.Written {
+		t.Fatalf("%+v, %v", done, detail(err))
+	}
+	order(t, r, volume.VerbUnlock)
+	awaitStatus(t, r, "mounted", isMounted)
+	order(t, r, volume.VerbLock)
+	awaitStatus(t, r, "sealed", func(s volume.Status) bool { return s.Phase == volume.Sealed && s.Satisfied() })
+
+	for n, arn := range []string{other, testARN} { // and back again
+		stop()
+		intendRewrap(t, dir, arn)
+		f.locked(func() { f.tear = n + 1 })
+		r, stop = f.agent(t, dir, kms)
+		order(t, r, volume.VerbUnlock)
+		s := awaitStatus(t, r, "mounted", isMounted)
+		if s.KeyARN != arn || s.Generation != n+2 {
+			t.Errorf("status %+v", s)
+		}
+		wantVerified(t, r)
+		h := frozen(t, f.LUKS, f.dev)
+		if len(h.Candidates) != 1 || h.Candidates[0].Token.KeyARN != arn {
+			t.Errorf("tokens %+v", h.Candidates)
+		}
+		order(t, r, volume.VerbLock)
+		awaitStatus(t, r, "sealed", func(s volume.Status) bool { return s.Phase == volume.Sealed && s.Satisfied() })
+	}
+	if got := slices.Sorted(maps.Values(kms.keys)); !slices.Equal(got, []string{testARN, testARN, other}) {
+		t.Errorf("wrapped by %v: once at init, once for each move", got)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "headers", "orders", "*intended*")); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func intendRewrap(t *testing.T, dir, arn string) {
+	t.Helper()
+	claims, err := volume.NewClaims(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := claims.Load("orders")
+	if err == nil {
+		c.Rewrap = volume.Rewrap{To: arn}
+		err = claims.Save(c)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}

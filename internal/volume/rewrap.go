@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"context"
+	"os"
+
+	"github.com/volseal/volseal/internal/envelope"
+	"github.com/volseal/volseal/internal/fault"
+)
+
+// A re-wrap moves a volume to another CMK. The data key, the keyslot and the salt
+// stay; what changes is by whom the data key is wrapped. The order, and what a
+// crash after each line leaves:
+//
+//	claim: the intent                            the old CMK opens the volume
+//	old CMK: Decrypt, ReEncrypt                  the same
+//	new CMK: Decrypt, equal to the old           the same
+//	image with both tokens, tried                the same, and an image
+//	header with both onto the device, tried      the old CMK opens it, and the new one could; or a torn
+//	                                             header, which the image completes
+//	claim: the pin is the new CMK, generation    the new CMK opens it, and the old one could
+//	image with the new token alone, tried        the same
+//	header with the new one onto the device      the new CMK opens it; or a torn header, as above
+//	backup; claim: no intent                     done
+//
+// Every pass begins at the header that is there and at the claim, and does what is
+// left. The old token goes only after the new one opened the keyslot from the
+// device, by a live Decrypt; and the pin moves before it goes, so that at no moment a
+// volume needs a CMK that nobody remembers.
+//
+// Nothing here asks whether the volume is open: dm-crypt does not look at the
+// header again.
+
+// rewrap does what is left of a re-wrap, or of taking one back.
+func (w *worker) rewrap(ctx context.Context, o observed) error {
+	ctx, cancel := context.WithTimeout(ctx, openLimit)
+	defer cancel()
+	r, err := w.readRewrap(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer r.release()
+	switch {
+	case o.claim.Stage == StageNone:
+		return w.claimReady(o, r.header, r.opens) // a volume that was never open here, from a snapshot: it is known before it is changed
+	case (r.moved || o.claim.Rewrap.Abort) && r.other != nil:
+		return w.writeTokens(ctx, o, r.opens.Token) // what is not needed any more goes
+	case r.moved || o.claim.Rewrap.Abort:
+		return w.endRewrap(ctx, o)
+	case r.other == nil:
+		return w.addNewToken(ctx, o, r)
+	}
+	return w.movePin(ctx, o, r)
+}
+
+// rewrapping is how far a re-wrap has come: what is on the device, with a live
+// proof of the token that opens it.
+type rewrapping struct {
+	header *Header
+	moved  bool       // the pin is the new CMK already: nothing can be taken back
+	opens  Candidate  // the token of the pinned CMK
+	other  *Candidate // of the other CMK: the new one, or, once the pin has moved, the old one
+	proof  *envelope.Proof
+}
+
+func (r *rewrapping) release() { r.proof.Release() }
+
+// readRewrap judges the header on the device as an opening does. One that a write
+// of ours was cut short in is completed first.
+func (w *worker) readRewrap(ctx context.Context, o observed) (*rewrapping, error) {
+	h, err := w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
+	if fault.ClassOf(err) == fault.Integrity && w.completeHeader(ctx, o) == nil {
+		h, err = w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
+	}
+	if err != nil {
+		return nil, w.rejected(o, err)
+	}
+	defer w.ports.Crypt.Discard(h)
+	if err := o.expects(h); err != nil {
+		return nil, w.rejected(o, err)
+	}
+	r := &rewrapping{header: h, moved: o.spec.KeyARN == o.claim.Rewrap.To}
+	if r.opens, err = w.choose(o, h); err != nil {
+		return nil, w.rejected(o, err)
+	}
+	r.other = otherToken(h, r.opens, o)
+	if r.proof, err = w.prove(ctx, o.spec, r.opens.Token); err != nil {
+		return nil, err
+	}
+	err = w.withPassphrase(o, r.opens, r.proof, func(p *envelope.Secret) error { return w.ports.Crypt.Try(ctx, h, r.opens.Keyslot, p) })
+	if err != nil {
+		r.release()
+		return nil, err
+	}
+	return r, nil
+}
+
+// otherToken is the token of the other CMK of a re-wrap: before the pin moved, the
+// one for the new CMK; afterwards, whatever else stands beside the one that opens.
+func otherToken(h *Header, opens Candidate, o observed) *Candidate {
+	moved := o.spec.KeyARN == o.claim.Rewrap.To
+	for i := range h.Candidates {
+		c := &h.Candidates[i]
+		switch {
+		case c.Keyslot != opens.Keyslot || string(c.Token.MAC) == string(opens.Token.MAC):
+		case moved, c.Token.KeyARN == o.claim.Rewrap.To && c.Token.EncryptionContext.Equal(o.spec.Context) && c.Token.Generation == opens.Token.Generation+1:
+			return c
+		}
+	}
+	return nil
+}
+
+// completeHeader ends a write that was cut short: one copy of the header is still
+// sound and of this volume, and the image that was being written is as good as a
+// backup. Anything else is not our doing, and left to be refused.
+func (w *worker) completeHeader(ctx context.Context, o observed) error {
+	copies, err := w.ports.Archive.Copies(ctx, o.device)
+	if err != nil {
+		return err
+	}
+	known := func(c HeaderCopy) bool { return c.Err == nil && c.UUID == o.claim.LUKSUUID }
+	if !known(copies.Primary) && !known(copies.Secondary) {
+		return errNotOurs()
+	}
+	path := w.ports.Claims.Image(o.spec.Name, intendedImage)
+	h, err := w.ports.Archive.Judge(o.device, path)
+	if err != nil {
+		return err
+	}
+	if _, err := w.vouch(ctx, o, h); err != nil {
+		return err
+	}
+	w.log.Warn("completing a header whose writing was cut short", "image", path)
+	return w.ports.Archive.Restore(ctx, o.device, path, o.holder())
+}
+
+func errNotOurs() error {
+	return integrity("header-copies", "Neither copy of the header is sound.", "Put a backup back: volseal header restore.")
+}
+
+// addNewToken puts the token of the new CMK beside the old one.
+func (w *worker) addNewToken(ctx context.Context, o observed, r *rewrapping) error {
+	to := envelope.Ref{KeyARN: o.claim.Rewrap.To, Context: o.spec.Context}
+	rewrapped, err := w.ports.Keyring.Rewrap(ctx, o.spec.keyRef(), to.KeyARN, r.opens.Token.WrappedKey)
+	if err != nil {
+		return err
+	}
+	t := r.opens.Token
+	t.Generation, t.KeyARN, t.WrappedKey, t.MAC = t.Generation+1, to.KeyARN, rewrapped, nil
+	if err := w.seal(ctx, o, r, &t); err != nil {
+		return err
+	}
+	return w.writeTokens(ctx, o, t, r.opens.Token)
+}
+
+// seal gives the new token its MAC, by a proof of its own: what was wrapped anew
+// is what was there before.
+func (w *worker) seal(ctx context.Context, o observed, r *rewrapping, t *envelope.Token) error {
+	proof, err := w.proveOther(ctx, o, r, *t)
+	if err != nil {
+		return err
+	}
+	defer proof.Release()
+	passphrase, mac, err := proof.Derive(t.Salt)
+	if err != nil {
+		return err
+	}
+	defer passphrase.Destroy()
+	defer mac.Destroy()
+	return t.Seal(mac, r.opens.Meaning)
+}
+
+// proveOther decrypts under the CMK that the volume is being moved to, and
+// compares with the key that opens it now.
+func (w *worker) proveOther(ctx context.Context, o observed, r *rewrapping, t envelope.Token) (*envelope.Proof, error) {
+	s := o.spec
+	s.KeyARN = o.claim.Rewrap.To
+	proof, err := w.ports.Keyring.Prove(ctx, s.keyRef(), t.WrappedKey)
+	if err = w.keyAnswered(ctx, s, err); err != nil {
+		return nil, ofNewKey(err)
+	}
+	if err := r.proof.Same(proof); err != nil {
+		proof.Release()
+		return nil, ofNewKey(err)
+	}
+	return proof, nil
+}
+
+// ofNewKey: it is not the key that opens the volume which was refused. The class
+// must not say so: nobody's volume is revoked, and no disk is to blame.
+func ofNewKey(err error) error {
+	class := fault.ClassOf(err)
+	if class != fault.Revoked && class != fault.Integrity {
+		return err
+	}
+	return &fault.Error{
+		Class: fault.Misconfigured, Reason: fault.ReasonOf(err), Who: fault.WhoOf(err), Err: err,
+		Cause: "The other CMK does not unwrap the data key: " + err.Error(),
+		Hint:  fault.HintOf(err) + " The volume stays with the old CMK until then.",
+	}
+}
+
+// writeTokens gives the header exactly these tokens; the first is the one that
+// the result is tried by. It is tried in the image before and on the device after.
+func (w *worker) writeTokens(ctx context.Context, o observed, tokens ...envelope.Token) error {
+	if _, err := w.ports.Claims.Draft(o.spec.Name); err != nil { // makes the directory
+		return err
+	}
+	path := w.ports.Claims.Image(o.spec.Name, intendedImage)
+	if err := w.ports.Archive.Retoken(ctx, o.device, path, tokens); err != nil {
+		return err
+	}
+	as := o
+	as.spec.KeyARN = tokens[0].KeyARN
+	h, err := w.ports.Archive.Judge(o.device, path)
+	if err != nil {
+		return err
+	}
+	if _, err := w.vouch(ctx, as, h); err != nil {
+		return err
+	}
+	return w.ports.Archive.Restore(ctx, o.device, path, o.holder())
+}
+
+// movePin is the point of no return: the new token opens the keyslot, from the
+// device, by a live Decrypt of the same data key, and there is a backup of it; so
+// from here on it is what opens the volume.
+func (w *worker) movePin(ctx context.Context, o observed, r *rewrapping) error {
+	proof, err := w.proveOther(ctx, o, r, r.other.Token)
+	if err != nil {
+		return err
+	}
+	proof.Release()
+	as := o
+	as.spec.KeyARN = o.claim.Rewrap.To
+	if _, err := w.backUp(ctx, as); err != nil { // reads the device, and tries what it read
+		return err
+	}
+	err = w.update(func(c *Claim) {
+		if c.Pin.From == "" { // else it was moved before, and the configuration still says where it began
+			c.Pin.From = o.spec.KeyARN
+		}
+		c.Pin.To = c.Rewrap.To
+		c.Generation, c.Binding = r.other.Token.Generation, as.spec.Binding()
+	})
+	if err == nil {
+		w.canary.token = nil // what was accepted before was for the old CMK
+		w.log.Warn("volume moved to another CMK", "from", o.spec.KeyARN, "to", as.spec.KeyARN)
+		w.moved()
+	}
+	return err
+}
+
+// endRewrap is done with a header that holds one token, which has just opened it.
+func (w *worker) endRewrap(ctx context.Context, o observed) error {
+	if _, err := w.backUp(ctx, o); err != nil {
+		return err
+	}
+	if err := w.update(func(c *Claim) { c.Rewrap = Rewrap{} }); err != nil {
+		return err
+	}
+	os.Remove(w.ports.Claims.Image(o.spec.Name, intendedImage)) // the backup is equal
+	w.moved()
+	return nil
+}

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package volume
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/volseal/volseal/internal/envelope"
+	"github.com/volseal/volseal/internal/fault"
+)
+
+const newARN = "arn:aws:kms:us-east-1:222222222222:key/bbbbbbbb-bbbb-cccc-dddd-eeeeeeeeeeee"
+
+// intend records the intent, as a verb does before it rings.
+func intend(t *testing.T, dir string, change func(*Claim)) {
+	t.Helper()
+	claims, err := NewClaims(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := claims.Load("orders")
+	if err == nil {
+		change(&c)
+		err = claims.Save(c)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func rewrapTo(arn string) func(*Claim) { return func(c *Claim) { c.Rewrap = Rewrap{To: arn} } }
+
+func claimOf(t *testing.T, dir string) Claim {
+	t.Helper()
+	claims, err := NewClaims(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := claims.Load("orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (w *world) tokens() []envelope.Token {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.images[string(w.header)].tokens
+}
+
+// moved insists that the volume is wholly the new CMK's, and that the old one is
+// not needed for anything any more.
+func moved(t *testing.T, w *world, h *host, dir string) {
+	t.Helper()
+	s := h.await("Mounted under the new CMK", func(s Status) bool { return s.Phase == Mounted && s.Class == fault.None && s.WouldSurviveReboot })
+	if s.KeyARN != newARN || s.Generation != 2 || !strings.Contains(s.Notice, newARN) {
+		t.Errorf("status %+v", s)
+	}
+	if tokens := w.tokens(); len(tokens) != 1 || tokens[0].KeyARN != newARN || tokens[0].Generation != 2 {
+		t.Errorf("tokens %+v", tokens)
+	}
+	if c := claimOf(t, dir); c.Rewrap.wanted() || c.Pin != (Pin{testARN, newARN}) {
+		t.Errorf("claim %+v", c)
+	}
+	if keys := h.r.Snapshot().Keys; len(keys) != 1 || keys[0].ARN != newARN || keys[0].State != KeyUsable {
+		t.Errorf("keys %+v", keys)
+	}
+	if _, ok := newestOf(h.backups(dir), 2); !ok {
+		t.Errorf("backups %v", h.backups(dir))
+	}
+	if r, err := h.r.VerifyHeader(t.Context(), "orders"); err != nil || !r.OK {
+		t.Errorf("verify: %+v, %v", r, err)
+	}
+	if w.data != "rows" {
+		t.Errorf("data %q", w.data)
+	}
+}
+
+// A volume moves to another CMK before it opens, the old one can then be
+// destroyed, and the configuration may follow whenever somebody edits it.
+func TestRewrap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := formatted(t, dir)
+		intend(t, dir, rewrapTo(newARN))
+		h := startHost(t, w, dir)
+		moved(t, w, h, dir)
+		w.kms.mu.Lock()
+		w.kms.gone = map[string]bool{testARN: true}
+		w.kms.mu.Unlock()
+		h.stop()
+		w.set(func() { w.mounted, w.mapped = false, false })
+		h = startHost(t, w, dir)
+		moved(t, w, h, dir)
+
+		spec := testSpec(t)
+		spec.KeyARN = newARN
+		h.r.Apply([]Spec{spec}, time.Minute)
+		h.await("no notice", func(s Status) bool { return s.Notice == "" && s.KeyARN == newARN && s.WouldSurviveReboot })
+		time.Sleep(time.Minute)
+		if c := claimOf(t, dir); c.Pin != (Pin{}) {
+			t.Errorf("the pin stays: %+v", c)
+		}
+		h.r.Apply([]Spec{testSpec(t)}, time.Minute) // back to the old one: that is a mistake now
+		h.await("told", func(s Status) bool {
+			return s.Reason == "token-key" && s.Class == fault.Misconfigured && s.Phase == Mounted
+		})
+		h.stop()
+	})
+}
+
+// A volume from a snapshot is re-wrapped before it was ever open here.
+func TestRewrapOfAStranger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := formatted(t, t.TempDir())
+		claims, err := NewClaims(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := claims.Save(Claim{Version: 1, Name: "orders", Wish: WishMounted, Rewrap: Rewrap{To: newARN}}); err != nil {
+			t.Fatal(err)
+		}
+		h := startHost(t, w, dir)
+		defer h.stop()
+		moved(t, w, h, dir)
+	})
+}
+
+// A kill before or after any change of the world ends in a volume that is wholly the new CMK's, with nobody's help. At no moment is there
+// a header that neither CMK opens, but for a torn one that is completed.
+func TestRewrapSurvivesACrashAnywhere(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for n := 1; ; n++ {
+			finished := false
+			synctest.Test(t, func(t *testing.T) { finished = crashRewrap(t, n, after) })
+			if finished {
+				break
+			}
+			if n > 30 {
+				t.Fatal("a re-wrap has no end")
+			}
+		}
+	}
+}
+
+func crashRewrap(t *testing.T, n int, after bool) (finished bool) {
+	dir := t.TempDir()
+	w := formatted(t, dir)
+	w.attached = true
+	w.kill, w.after = n, after
+	intend(t, dir, rewrapTo(newARN))
+	h := startHost(t, w, dir)
+	h.await("killed or mounted", func(s Status) bool { return w.is(func() bool { return w.killed }) || s.Phase == Mounted })
+	h.stop()
+	if !w.killed {
+		return true
+	}
+	w.killed, w.kill = false, 0
+	h = startHost(t, w, dir)
+	defer h.stop()
+	moved(t, w, h, dir)
+	return false
+}
+
+// The same between the changes: the claim is as before, as if the kill came just
+// before it was saved. What is on the device is taken up, not made again.
+func TestRewrapTakesUpWhatIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := formatted(t, dir)
+		intend(t, dir, rewrapTo(newARN))
+		claims, err := NewClaims(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := claimOf(t, dir)
+		w.set(func() { w.kill, w.after, w.attached = 3, true, true }) // both tokens are on the device
+		h := startHost(t, w, dir)
+		h.await("killed", func(Status) bool { return w.is(func() bool { return w.killed }) })
+		h.stop()
+		if tokens := w.tokens(); len(tokens) != 2 {
+			t.Fatalf("tokens %+v; did %v", tokens, w.deeds())
+		}
+		if err := claims.Save(before); err != nil {
+			t.Fatal(err)
+		}
+		w.set(func() { w.killed, w.kill = false, 0 })
+		h = startHost(t, w, dir)
+		defer h.stop()
+		moved(t, w, h, dir)
+		if w.kms.reencrypts != 1 {
+			t.Errorf("%d calls of ReEncrypt", w.kms.reencrypts)
+		}
+	})
+}
+
+// What keeps a re-wrap from its end leaves the volume with the old CMK, whole;
+// it opens once the intent is taken back.
+func TestRewrapRefusedAndAborted(t *testing.T) {
+	denied := &fault.Error{Class: fault.Misconfigured, Reason: "AccessDeniedException", Cause: "KMS refuses to wrap.", Hint: "Allow it."}
+	for name, c := range map[string]struct {
+		harm   func(*world)
+		class  fault.Class
+		reason string
+	}{
+		"no permission":   {func(w *world) { w.kms.rewrapErr = denied }, fault.Misconfigured, "AccessDeniedException"},
+		"new key refuses": {func(w *world) { w.kms.gone = map[string]bool{newARN: true} }, fault.Misconfigured, "DisabledException"},
+		"another key":     {func(w *world) { w.kms.twisted = true }, fault.Misconfigured, "key-changed"},
+		"old key refuses": {func(w *world) { w.kms.gone = map[string]bool{testARN: true} }, fault.Revoked, "DisabledException"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				w := formatted(t, dir)
+				header := string(w.header)
+				c.harm(w)
+				intend(t, dir, rewrapTo(newARN))
+				h := startHost(t, w, dir)
+				s := h.await("refused", func(s Status) bool { return s.Class != fault.None })
+				if s.Class != c.class || s.Reason != c.reason || s.FailedStep != "Re-wrap data key" || s.Phase != Sealed || s.KeyARN != testARN {
+					t.Errorf("status %+v", s)
+				}
+				time.Sleep(10 * time.Minute)
+				if string(w.header) != header || claimOf(t, dir).Pin != (Pin{}) || w.did("open") != 0 {
+					t.Errorf("changed: did %v", w.deeds())
+				}
+				h.stop()
+				w.kms.gone = nil
+				intend(t, dir, func(c *Claim) { c.Rewrap.Abort = true })
+				h = startHost(t, w, dir)
+				defer h.stop()
+				s = h.await("Mounted", func(s Status) bool { return s.Phase == Mounted && s.Class == fault.None })
+				if s.KeyARN != testARN || s.Generation != 1 || claimOf(t, dir).Rewrap.wanted() {
+					t.Errorf("status %+v", s)
+				}
+			})
+		})
+	}
+}
+
+// To abort with both tokens in the header takes the new one out again; once the
+// pin has moved, it comes too late and the re-wrap ends.
+func TestRewrapAbortedHalfway(t *testing.T) {
+	for name, c := range map[string]struct {
+		kill int
+		arn  string
+	}{"before the pin moved": {3, testARN}, "after": {5, newARN}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				w := formatted(t, dir)
+				intend(t, dir, rewrapTo(newARN))
+				w.set(func() { w.kill, w.after, w.attached = c.kill, true, true })
+				h := startHost(t, w, dir)
+				h.await("killed", func(Status) bool { return w.is(func() bool { return w.killed }) })
+				h.stop()
+				w.set(func() { w.killed, w.kill = false, 0 })
+				// At the third change the claim followed it at once; here it did not.
+				intend(t, dir, func(cl *Claim) {
+					cl.Rewrap.Abort = true
+					if c.arn == testARN {
+						cl.Pin, cl.Generation, cl.Binding = Pin{}, 1, ""
+					}
+				})
+				h = startHost(t, w, dir)
+				defer h.stop()
+				h.await("Mounted", func(s Status) bool { return s.Phase == Mounted && s.Class == fault.None && s.KeyARN == c.arn })
+				if tokens := w.tokens(); len(tokens) != 1 || tokens[0].KeyARN != c.arn {
+					t.Errorf("tokens %+v", tokens)
+				}
+			})
+		})
+	}
+}
+
+// A torn header is completed only from what a re-wrap of this volume was writing:
+// without the intent, or with nothing sound on the device, it is quarantined.
+func TestTornHeaderIsNotGuessedAt(t *testing.T) {
+	for name, harm := range map[string]func(t *testing.T, w *world, dir string){
+		"no intent": func(t *testing.T, w *world, dir string) { w.torn = true },
+		"no image":  func(t *testing.T, w *world, dir string) { w.torn = true; intend(t, dir, rewrapTo(newARN)) },
+		"nothing sound": func(t *testing.T, w *world, dir string) {
+			w.header, w.torn = []byte("x"), true
+			intend(t, dir, rewrapTo(newARN))
+		},
+		"another volume": func(t *testing.T, w *world, dir string) {
+			w.torn = true
+			intend(t, dir, func(c *Claim) { c.Rewrap.To, c.LUKSUUID = newARN, "other" })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				w := formatted(t, dir)
+				harm(t, w, dir)
+				h := startHost(t, w, dir)
+				defer h.stop()
+				h.await("Quarantined", func(s Status) bool { return s.Phase == Quarantined && s.Class == fault.Integrity })
+				if slices.ContainsFunc(w.deeds(), func(s string) bool { return strings.HasPrefix(s, "restore") }) {
+					t.Errorf("did %v", w.deeds())
+				}
+			})
+		})
+	}
+}
+
+// The pin holds for the configuration that it was recorded under, and no other.
+func TestPinned(t *testing.T) {
+	c := Claim{Pin: Pin{From: testARN, To: newARN}}
+	third := "arn:aws:kms:us-east-1:333333333333:key/cccccccc-bbbb-cccc-dddd-eeeeeeeeeeee"
+	for configured, want := range map[string]string{testARN: newARN, newARN: newARN, third: third} {
+		if got := c.pinned(Spec{KeyARN: configured}).KeyARN; got != want {
+			t.Errorf("configured %s: pinned to %s", configured, got)
+		}
+	}
+	if c.outdated(Spec{KeyARN: testARN}) || !c.outdated(Spec{KeyARN: newARN}) || (Claim{}).outdated(Spec{KeyARN: newARN}) {
+		t.Error("outdated")
+	}
+	for name, bad := range map[string]Claim{
+		"half a pin":    {Pin: Pin{To: newARN}},
+		"an alias":      {Pin: Pin{From: testARN, To: "alias/x"}},
+		"abort of what": {Rewrap: Rewrap{Abort: true}},
+	} {
+		if bad.validatePin() == nil {
+			t.Errorf("%s is accepted", name)
+		}
+	}
+}

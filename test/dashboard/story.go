@@ -87,7 +87,7 @@ func events() []event {
 		{86 * time.Minute, "db1", func(h *host) { h.verb("cache-flush", "accepted"); h.flush("flushed") }},
 		{128 * time.Minute, "db5", func(h *host) { h.verb("lock", "accepted"); h.lock("archive") }},
 		{139 * time.Minute, "db5", func(h *host) { h.verb("unlock", "accepted"); h.unlock("archive") }},
-		{146 * time.Minute, "db3", func(h *host) { h.verb("reload", "failed"); h.m.Reloaded(false) }},
+		{146 * time.Minute, "db3", func(h *host) { h.verb("reload", "refused"); h.m.Reloaded(false) }},
 		{152 * time.Minute, "db1", func(h *host) { h.verb("reload", "accepted"); h.m.Reloaded(true) }},
 		{165 * time.Minute, "db6", func(h *host) { h.down = true }},
 	}

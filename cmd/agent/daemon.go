@@ -52,6 +52,7 @@ type agent struct {
 	reconciler *volume.Reconciler
 
 	reloading sync.Mutex
+	examining sync.Mutex // held by a check of a key or of the host: one at a time
 	policy    policy
 }
 

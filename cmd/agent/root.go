@@ -87,7 +87,8 @@ volseal reattach orders --wait=5m`,
 		group("header", "The LUKS2 header of a volume", c.headerVerifyCommand(), c.headerBackupCommand(), c.headerRestoreCommand()),
 		group("cache", "The agent's data-key cache", c.cacheFlushCommand()),
 		group("config", "The configuration files", c.configCheckCommand()),
-		c.reloadCommand(), c.versionCommand(), c.completionCommand(root),
+		group("key", "The customer's key and its policy", c.keyCheckCommand(), c.keyPolicyCommand()),
+		c.reloadCommand(), c.doctorCommand(), c.versionCommand(), c.completionCommand(root),
 	)
 	return root
 }

@@ -94,6 +94,8 @@ func TestPermissionTable(t *testing.T) {
 		"POST /v1/volumes/absent/release":  control.Operate,
 		"POST /v1/cache/flush":             control.Operate,
 		"POST /v1/reload":                  control.Operate,
+		"GET /v1/doctor":                   control.Operate,
+		"POST /v1/keys/check":              control.Operate,
 		"POST /v1/volumes/orders/init":     control.Destroy,
 		"POST /v1/volumes/orders/create":   control.Destroy,
 		"POST /v1/volumes/orders/restore":  control.Destroy,
@@ -104,11 +106,13 @@ func TestPermissionTable(t *testing.T) {
 		"POST /v1/volumes/orders/header/restore": control.Destroy,
 	}
 	for _, verb := range control.Verbs() {
-		path := map[string]string{"cache-flush": "/v1/cache/flush", "reload": "/v1/reload"}[verb]
-		if path == "" {
-			path = "/v1/volumes/orders/" + strings.Replace(verb, "header-", "header/", 1)
+		request := map[string]string{
+			"cache-flush": "POST /v1/cache/flush", "reload": "POST /v1/reload", "key-check": "POST /v1/keys/check", "doctor": "GET /v1/doctor",
+		}[verb]
+		if request == "" {
+			request = "POST /v1/volumes/orders/" + strings.Replace(verb, "header-", "header/", 1)
 		}
-		if _, ok := want["POST "+path]; !ok {
+		if _, ok := want[request]; !ok {
 			t.Errorf("the verb %s has no row in this table", verb)
 		}
 	}
@@ -197,6 +201,9 @@ func TestRefusals(t *testing.T) {
 		{"a verb within", "POST", "/v1/volumes/orders/create", `{"size_gib":1,"verb":"init"}`, json, 400, control.CodeBadRequest},
 		{"not an object", "POST", "/v1/volumes/orders/lock", `null`, json, 400, control.CodeBadRequest},
 		{"trailing data", "POST", "/v1/volumes/orders/lock", `{} {}`, json, 400, control.CodeBadRequest},
+		{"a key by another name", "POST", "/v1/keys/check", `{"key":"x"}`, json, 400, control.CodeBadRequest},
+		{"two keys", "POST", "/v1/keys/check", `{"arn":["x","y"]}`, json, 400, control.CodeBadRequest},
+		{"an argument to what takes none", "GET", "/v1/doctor", `{"arn":"x"}`, json, 400, control.CodeBadRequest},
 		{"a form", "POST", "/v1/volumes/orders/lock", `{}`, map[string]string{"Content-Type": "text/plain"}, 415, control.CodeUnsupportedMedia},
 		{"large body", "POST", "/v1/volumes/orders/lock", strings.Repeat(" ", 65<<10), json, 413, control.CodeTooLarge},
 		{"unknown parameter", "POST", "/v1/volumes/orders/lock?force=1", "", nil, 400, control.CodeBadRequest},

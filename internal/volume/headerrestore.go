@@ -3,6 +3,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,7 +141,7 @@ func (w *worker) imageOf(o observed, order HeaderOrder) (string, error) {
 // unless the operator said so in as many words. No word lets another volume's
 // header onto the device of one that is open.
 func (o observed) mayTake(image *Header, order HeaderOrder) error {
-	known := o.claim.LUKSUUID
+	known := cmp.Or(o.claim.LUKSUUID, o.mapping.UUID) // what is open tells as well
 	if o.mapping.Present && o.mapping.UUID != image.UUID {
 		return integrity("uuid", "The image is another volume's header than that of what is open.",
 			"Name an image of this volume. To restore another one, lock the volume first.")

@@ -43,7 +43,7 @@ declare -A names=() started=()
 
 launch() {
 	local kernel
-	kernel=$(sed -n 's/^# kernel: //p' "test/lab/scenarios/$1"/*.sh | head -n 1)
+	kernel=$(sed -n '/^# kernel: /{s///p;q}' "test/lab/scenarios/$1"/*.sh)
 	echo "=== RUN   e2e/$1"
 	bin/lab run --kernel "${kernel:-cloud}" "test/lab/scenarios/$1"/*.sh </dev/null >"$logs/$1" 2>&1 &
 	names[$!]=$1 started[$!]=$SECONDS

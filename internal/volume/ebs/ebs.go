@@ -25,7 +25,8 @@ import (
 // block, and is called from several goroutines.
 type Observer func(operation string, class fault.Class, took time.Duration)
 
-// Operations lists the names that an Observer is told of.
+// Operations lists the names that an Observer is told of. A dry run counts as
+// its operation does.
 func Operations() []string {
 	return []string{
 		"AttachVolume", "CopySnapshot", "CreateVolume", "DescribeInstances", "DescribeSnapshots", "DescribeVolumes", "DetachVolume",

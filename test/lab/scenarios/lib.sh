@@ -125,12 +125,12 @@ sql() { runuser -u postgres -- psql -XAtq -c "$1" "${@:2}"; }
 
 database_up() { sql 'select 1'; }
 
-# make_database makes a PostgreSQL cluster on /var/lib/postgresql, which must
-# be the volume, and starts it.
+# make_database [OPTION…] makes a PostgreSQL cluster on /var/lib/postgresql, which
+# must be the volume, and starts it. Options are pg_createcluster's.
 make_database() {
 	mountpoint -q /var/lib/postgresql || die "no volume at /var/lib/postgresql"
 	chown postgres:postgres /var/lib/postgresql
-	pg_createcluster 15 main >/dev/null
+	pg_createcluster 15 main "$@" >/dev/null
 	systemctl enable --quiet postgresql.service
 	systemctl start postgresql.service
 	within 60 'PostgreSQL answers' database_up

@@ -43,7 +43,7 @@ func (w *worker) addNewKey(ctx context.Context, o observed, r *rewrapping) error
 		err := t.Seal(mac, meaning)
 		return t, err
 	}
-	return w.writeImage(ctx, o, as, func(path string) error {
+	return w.putImage(ctx, o, as, func(path string) error {
 		return w.withPassphrase(o, r.opens, r.proof, func(present *envelope.Secret) error {
 			return w.ports.Archive.AddKeyslot(ctx, o.device, path, r.opens.Token, present, added, seal)
 		})

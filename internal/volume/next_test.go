@@ -8,21 +8,26 @@ import (
 )
 
 // everyFacts calls visit with every combination of facts that observe can make:
-// about twenty-seven million.
+// about thirteen million. Whether a re-wrap is wanted is asked
+// where there is a header, which is where it matters.
 func everyFacts(visit func(Facts)) {
 	bools := []bool{false, true}
 	for _, wish := range []Wish{WishMounted, WishSealed, WishDetached} {
 		for _, stage := range []Stage{StageNone, StageHeader, StageFilesystem, StageReady} {
 			for cloud := CloudUnasked; cloud <= CloudUnusable; cloud++ {
 				for header := HeaderUnread; header <= HeaderForeign; header++ {
-					for bits := range 3 << 9 {
+					for bits := range 1 << 9 {
 						b := func(i int) bool { return bools[bits>>i&1] }
 						f := Facts{
 							Wish: wish, Stage: stage, Cloud: cloud, Header: header,
-							Rebuild: b(0), InitWanted: b(1), MayAttach: b(2), Quarantined: b(3), Device: b(4), Pending: b(5), Proved: b(6), Held: b(7), Opened: b(8), Rewrap: RewrapState(bits >> 9),
+							Rebuild: b(0), InitWanted: b(1), MayAttach: b(2), Quarantined: b(3), Device: b(4), Pending: b(5), Proved: b(6), Held: b(7), Opened: b(8),
 						}
-						everyMapping(f, visit)
-						everyMaking(f, func(f Facts) { everyMapping(f, visit) })
+						everyOrder(f, visit)
+						if f.Header == HeaderLUKS2 {
+							for f.Rewrap = RewrapDue; f.Rewrap <= RewrapFirst; f.Rewrap++ {
+								everyOrder(f, visit)
+							}
+						}
 					}
 				}
 			}
@@ -30,10 +35,15 @@ func everyFacts(visit func(Facts)) {
 	}
 }
 
+func everyOrder(f Facts, visit func(Facts)) {
+	everyMapping(f, visit)
+	everyMaking(f, func(f Facts) { everyMapping(f, visit) })
+}
+
 // everyMaking goes through the states of an order. Before EC2 has named a volume
 // there is none to find.
 func everyMaking(f Facts, visit func(Facts)) {
-	if f.Stage != StageNone || f.Held || f.Rebuild || f.Proved {
+	if f.Stage != StageNone || f.Held || f.Rebuild || f.Opened || f.Proved {
 		return
 	}
 	for f.Making = MakingOrdered; f.Making <= MakingRestored; f.Making++ {

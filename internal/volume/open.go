@@ -81,8 +81,8 @@ func (w *worker) renew(ctx context.Context, o observed) error {
 // short in is completed first.
 func (w *worker) frozen(ctx context.Context, o observed) (*Header, error) {
 	h, err := w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
-	if fault.ClassOf(err) == fault.Integrity && o.claim.Rewrap.wanted() && w.completeHeader(ctx, o) == nil {
-		return w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
+	if fault.ClassOf(err) == fault.Integrity && o.claim.Rewrap.wanted() {
+		return w.completeHeader(ctx, o, err)
 	}
 	return h, err
 }

@@ -35,8 +35,6 @@ func (k *fakeKMS) refuses(arns ...string) {
 	}
 }
 
-const thirdARN = "arn:aws:kms:us-east-1:333333333333:key/cccccccc-bbbb-cccc-dddd-eeeeeeeeeeee"
-
 // An order that cannot come true is refused, with a way out, before anything is
 // recorded.
 func TestRotateRefuses(t *testing.T) {

@@ -81,11 +81,11 @@ func (f *onFile) Open(ctx context.Context, _ volume.Device, h *volume.Header, sl
 	return nil
 }
 
-func (f *onFile) Restore(ctx context.Context, dev volume.Device, path, _ string) error {
+func (f *onFile) Restore(ctx context.Context, dev volume.Device, path, _ string, still func(context.Context) error) error {
 	torn := false
 	f.locked(func() { f.tear--; torn = f.tear == 0 })
 	if !torn {
-		return f.LUKS.Restore(ctx, dev, path, "") // who holds a file, no sysfs tells
+		return f.LUKS.Restore(ctx, dev, path, "", still) // who holds a file, no sysfs tells
 	}
 	b, err := readMetadata(path)
 	if err != nil {

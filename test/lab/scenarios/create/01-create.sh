@@ -50,7 +50,9 @@ grep -qF "not have been shared with this account: volseal key check $unshared" /
 expect 'JSON' 'Create 1 GB database volume' "$(jq -r .failed_step /root/late.json)"
 [[ -z $(made late) ]] || die "EC2 was asked for a volume under an unusable key"
 share "$unshared"
-within 60 'it comes by itself once the key is shared' is late phase Mounted
+named() { [[ -n $(field late volume_id) ]]; }
+within 60 'EC2 is asked by itself once the key is shared' named
+within 180 'late is mounted' is late phase Mounted
 expect 'volumes of late' "$(field late volume_id)" "$(made late)"
 
 say 'EC2 alone may not use the key'

@@ -25,6 +25,6 @@ say 'killed when EC2 has named the volume'
 within 60 'the claim names it' claim '.volume_id != ""'
 kill_agent
 labctl fault ec2 off
-within 90 'it is mounted' is twice phase Mounted
+within 180 'it is mounted' is twice phase Mounted
 expect 'EC2 has made' "$(field twice volume_id)" "$(made twice)"
 expect 'CreateVolume' 1 "$(labctl volume list | jq '[.[] | select(.tags["volseal:database"] == "db-4")] | length')"

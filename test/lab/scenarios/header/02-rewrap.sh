@@ -28,9 +28,11 @@ say 'it allows it, and the agent is killed again and again'
 labctl key allow "$new"
 volseal rotate orders --key-arn "$new"
 for delay in 1 2 3; do
+	volseal unlock orders # ends the pause
 	sleep "$delay"
-	kill -9 "$(systemctl show -p MainPID --value volseal.service)" || true
-	sleep 1
+	pid=$(systemctl show -p MainPID --value volseal.service)
+	if ((pid > 0)); then kill -9 "$pid"; fi
+	within 60 'the agent is back' field orders phase
 done
 within 90 'the rotation is over' rotation orders '' null
 is orders phase Mounted

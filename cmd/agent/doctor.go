@@ -20,7 +20,7 @@ import (
 
 func (c *cli) doctorCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "doctor", Short: "Examine this host and the agent", Args: cobra.NoArgs,
+		Use: "doctor", Short: "Examine this host and the agent", Args: noArguments,
 		Long: `Examine everything on this host that volumes need: kernel, tools, configuration,
 socket, units, what holds databases back, claims and header images; and through
 the agent its clock, its metadata, its permissions in EC2 and each configured CMK.

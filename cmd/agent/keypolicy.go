@@ -15,7 +15,7 @@ import (
 func (c *cli) keyPolicyCommand() *cobra.Command {
 	principal := ""
 	cmd := &cobra.Command{
-		Use: "policy --principal ACCOUNT", Short: "Print the statements that share a CMK", Args: cobra.NoArgs,
+		Use: "policy --principal ACCOUNT", Short: "Print the statements that share a CMK", Args: noArguments,
 		Long: `Print the two statements that a customer adds to the policy of a CMK, so that the
 account may use it for volumes. No agent and no AWS is asked.
 

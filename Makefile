@@ -102,11 +102,12 @@ test-tools:
 unit: test-tools bin/ec2-metadata-mock
 	go test $(GOTESTFLAGS) ./...
 
-# Concurrency lives in internal/; the race detector needs a C compiler.
+# Concurrency lives in internal/; the race detector needs a C compiler. The one test
+# that is left out visits millions of facts in a pure function.
 .PHONY: race
 race: test-tools
 	@tools/need.sh gcc:gcc libc6-dev:gcc
-	CGO_ENABLED=1 go test -race $(GOTESTFLAGS) ./internal/...
+	CGO_ENABLED=1 go test -race -skip "^TestNextKeepsItsPromises$$" $(GOTESTFLAGS) ./internal/...
 
 .PHONY: promtool
 promtool: $(PROMTOOL)

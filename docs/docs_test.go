@@ -18,6 +18,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/volseal/volseal/internal/control"
 	"github.com/volseal/volseal/internal/fault"
 	"github.com/volseal/volseal/internal/volume"
 )
@@ -120,13 +121,14 @@ func TestJSONIsDocumented(t *testing.T) {
 	sections := sectionsOf(read(t, "cli.md"))
 	for anchor, fields := range map[string][]string{
 		"volume": jsonNames(volume.Status{}), "key": jsonNames(volume.KeyStatus{}), "layer": jsonNames(volume.Layer{}),
+		"check": jsonNames(control.Check{}),
 	} {
 		if rows := firstCells(sections[anchor]); !slices.Equal(rows, fields) {
 			t.Errorf("cli.md#%s: %v, want %v", anchor, rows, fields)
 		}
 	}
 	page := read(t, "cli.md")
-	for _, word := range slices.Concat(texts(volume.Phases()), texts(volume.KeyStates()), texts(volume.Layers()), texts(fault.Classes())) {
+	for _, word := range slices.Concat(texts(volume.Phases()), texts(volume.KeyStates()), texts(volume.Layers()), texts(fault.Classes()), texts(control.CheckStatuses())) {
 		if !strings.Contains(page, "`"+word+"`") {
 			t.Errorf("cli.md: no mention of %s", word)
 		}
@@ -187,13 +189,13 @@ func verbsOf(t *testing.T) []string {
 // sentence. A word that might one day be a verb has no place here.
 var prose = []string{
 	"and", "are", "asks", "attaches", "belongs", "command", "decides", "does", "explains", "has", "is", "itself", "learns", "makes", "may",
-	"never", "or", "token", "uses", "writes", "wrote",
+	"needs", "never", "nor", "or", "token", "uses", "writes", "wrote",
 }
 
 // TestHintsNameVerbs protects whoever follows a hint: each `volseal VERB` in the
 // program's own words, its manuals and its examples is a verb of this version.
 func TestHintsNameVerbs(t *testing.T) {
-	known := slices.Concat(verbsOf(t), prose, []string{"help", "completion"})
+	known := slices.Concat(verbsOf(t), prose, []string{"help", "completion", "key"})
 	seen := 0
 	check := func(file, text string) {
 		for _, verb := range matches(text, `\bvolseal ([a-z]+)`) {

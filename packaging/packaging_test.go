@@ -20,6 +20,7 @@ import (
 
 	"github.com/volseal/volseal/internal/config"
 	"github.com/volseal/volseal/internal/fault"
+	"github.com/volseal/volseal/internal/keypolicy"
 	"github.com/volseal/volseal/internal/volume"
 )
 
@@ -162,6 +163,18 @@ func TestPolicies(t *testing.T) {
 		if s.Principal["AWS"] != "arn:aws:iam::916150859591:root" || s.Effect != "Allow" {
 			t.Errorf("%s: %+v", s.Sid, s)
 		}
+	}
+}
+
+// TestKeyPolicyStatements protects the customer from two truths: what the
+// package ships for the documented account is what the verb prints.
+func TestKeyPolicyStatements(t *testing.T) {
+	want, err := json.MarshalIndent(keypolicy.Statements(keypolicy.Account("aws", "916150859591")), "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, "iam/key-policy-statements.json"); got != string(want)+"\n" {
+		t.Error("iam/key-policy-statements.json is not the output of: volseal key policy --principal 916150859591")
 	}
 }
 

@@ -30,15 +30,17 @@ const connectLimit = 5 * time.Second
 
 // connection is AWS as this machine reaches it, once it knows who it is.
 type connection struct {
-	region string
-	kms    envelope.KMS
-	cloud  volume.Cloud
+	region   string
+	instance string
+	imds     *imds.Client
+	kms      *kms.Client
+	cloud    *ebs.Adapter
 }
 
 // connector finds out who and where this machine is, when a volume first needs
 // to know, and again until it succeeds. So the agent starts, serves operators
 // and says what is wrong while the metadata service is down.
-// It implements volume.Cloud and envelope.KMS.
+// It implements volume.Cloud, volume.Maker and envelope.KMS.
 type connector struct {
 	metrics *metrics.Metrics
 	worked  func() []string // CMKs that were usable before this process began
@@ -95,20 +97,31 @@ func (c *connector) dial(ctx context.Context, cfg config.Config, generation int)
 			Hint: "Check the AWS_… variables in /etc/default/volseal.", Err: err,
 		}
 	}
+	metadata := imds.NewFromConfig(sdk)
 	instance := cfg.InstanceID
 	sdk.Region = firstOf(cfg.Region, sdk.Region)
 	if instance == "" || sdk.Region == "" {
-		doc, err := imds.NewFromConfig(sdk).GetInstanceIdentityDocument(ctx, nil)
+		doc, err := metadata.GetInstanceIdentityDocument(ctx, nil)
 		if err != nil {
 			return nil, unknownSelf(err)
 		}
 		instance = firstOf(instance, doc.InstanceID)
 		sdk.Region = firstOf(sdk.Region, doc.Region)
 	}
-	return c.make(sdk, instance, cfg, generation)
+	made, err := c.make(sdk, instance, cfg)
+	if err != nil {
+		return nil, err
+	}
+	made.imds = metadata
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if generation == c.generation { // else a reload came in between, and this serves its callers only
+		c.made = made
+	}
+	return made, nil
 }
 
-func (c *connector) make(sdk aws.Config, instance string, cfg config.Config, generation int) (*connection, error) {
+func (c *connector) make(sdk aws.Config, instance string, cfg config.Config) (*connection, error) {
 	cloud, err := ebs.New(sdk, ebs.Options{InstanceID: instance, Timeout: cfg.KMS.Timeout, Observe: c.metrics.EC2Request})
 	if err != nil {
 		return nil, fmt.Errorf("connect to AWS: %w", err)
@@ -117,13 +130,7 @@ func (c *connector) make(sdk aws.Config, instance string, cfg config.Config, gen
 	for _, arn := range c.worked() {
 		client.Worked(arn)
 	}
-	made := &connection{region: sdk.Region, cloud: cloud, kms: client}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if generation == c.generation { // else a reload came in between, and this serves its callers only
-		c.made = made
-	}
-	return made, nil
+	return &connection{region: sdk.Region, instance: instance, cloud: cloud, kms: client}, nil
 }
 
 // httpClient bounds connecting apart from the whole call, so that a host that
@@ -174,6 +181,51 @@ func (c *connector) Detach(ctx context.Context, id string) error {
 		return err
 	}
 	return n.cloud.Detach(ctx, id)
+}
+
+// CreateVolume implements volume.Maker.
+func (c *connector) CreateVolume(ctx context.Context, v volume.NewVolume) (string, error) {
+	n, err := c.connectFor(ctx, v.KeyARN)
+	if err != nil {
+		return "", err
+	}
+	return n.cloud.CreateVolume(ctx, v)
+}
+
+// FindVolume implements volume.Maker.
+func (c *connector) FindVolume(ctx context.Context, token string) (string, error) {
+	n, err := c.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	return n.cloud.FindVolume(ctx, token)
+}
+
+// Snapshot implements volume.Maker.
+func (c *connector) Snapshot(ctx context.Context, id string) (volume.CloudSnapshot, error) {
+	n, err := c.connect(ctx)
+	if err != nil {
+		return volume.CloudSnapshot{}, err
+	}
+	return n.cloud.Snapshot(ctx, id)
+}
+
+// CopySnapshot implements volume.Maker.
+func (c *connector) CopySnapshot(ctx context.Context, s volume.NewCopy) (string, error) {
+	n, err := c.connectFor(ctx, s.KeyARN)
+	if err != nil {
+		return "", err
+	}
+	return n.cloud.CopySnapshot(ctx, s)
+}
+
+// FindCopy implements volume.Maker.
+func (c *connector) FindCopy(ctx context.Context, token string) (string, error) {
+	n, err := c.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	return n.cloud.FindCopy(ctx, token)
 }
 
 // GenerateDataKey implements envelope.KMS.

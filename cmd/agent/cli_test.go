@@ -94,7 +94,15 @@ type scenario struct {
 		// answers the wish unless it says otherwise.
 		Then []json.RawMessage
 	}
-	Reload *control.Error
+	Reload   *control.Error
+	CheckKey map[string]struct { // by ARN
+		Report control.KeyReport
+		Fault  *fault.Error
+	}
+	Doctor struct {
+		Report control.Report
+		Error  *control.Error
+	}
 	Header map[string]struct { // by verb and name: "restore orders"
 		Conflict *volume.ConflictError
 		Fault    *fault.Error
@@ -122,6 +130,22 @@ func serveScenario(ts *testscript.TestScript, neg bool, args []string) {
 	a := &controltest.Agent{OnDo: s.do, OnHeader: s.header}
 	if s.Reload != nil {
 		a.ReloadError = s.Reload
+	}
+	a.OnCheckKey = func(arn string) (control.KeyReport, error) {
+		answer, ok := s.CheckKey[arn]
+		switch {
+		case !ok:
+			return control.KeyReport{}, &control.Error{Code: control.CodeBadRequest, Message: "This is not the ARN of a KMS key."}
+		case answer.Fault != nil:
+			return control.KeyReport{}, answer.Fault
+		}
+		return answer.Report, nil
+	}
+	a.OnDoctor = func() (control.Report, error) {
+		if s.Doctor.Error != nil {
+			return control.Report{}, s.Doctor.Error
+		}
+		return s.Doctor.Report, nil
 	}
 	a.Set(volume.Snapshot{Volumes: s.Volumes, Keys: s.Keys})
 	stop, err := controltest.Listen(filepath.Join(ts.Getenv("WORK"), "s"), control.Options{

@@ -52,6 +52,7 @@ type agent struct {
 	reconciler *volume.Reconciler
 
 	reloading sync.Mutex
+	examining sync.Mutex // held by a check of a key or of the host: one at a time
 	policy    policy
 }
 
@@ -103,7 +104,7 @@ func newAgent(dir string, log *slog.Logger, cfg *config.Config) (*agent, error) 
 		return nil, err
 	}
 	a.reconciler = volume.NewReconciler(volume.Ports{
-		Cloud: a.connector, Devices: a.devices, Crypt: crypt, Formatter: crypt, Archive: crypt, Mounts: a.mounts,
+		Cloud: a.connector, Maker: a.connector, Devices: a.devices, Crypt: crypt, Formatter: crypt, Archive: crypt, Mounts: a.mounts,
 		Keyring: a.keyring, Claims: claims, Keys: volume.NewKeyBook(), Recorder: a.metrics, Log: log,
 	})
 	a.use(cfg)

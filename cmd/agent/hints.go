@@ -91,6 +91,8 @@ const (
 	hintAgree       = "Agree on what is to become of it, then say it again."
 	hintFiles       = "volseal.yaml(5) says what the files are like. Those that only root may read are checked by root."
 	hintHeaderImage = "The agent reads nothing but its own directory. Copy the image into /var/lib/volseal/headers/NAME first."
+	hintPrincipal   = "Name the account that is to use the key, such as --principal 123456789012"
+	hintKeyARN      = "It has the form arn:aws:kms:REGION:ACCOUNT:key/ID; `volseal status NAME` shows that of a volume."
 	hintShells      = "The shells are bash, fish and zsh."
 )
 

@@ -74,10 +74,10 @@ func TestEveryFailureHasAHint(t *testing.T) {
 	failures := []error{
 		errors.New("odd"), context.Canceled, &fault.Error{Cause: "c", Class: fault.Integrity},
 		config.Problems{{File: "f", Message: "m"}},
-		&standsError{verb: volume.VerbLock}, &standsError{verb: volume.VerbLock, outcome: control.Superseded},
+		&standsError{order: volume.Order{Verb: volume.VerbLock}}, &standsError{order: volume.Order{Verb: volume.VerbLock}, outcome: control.Superseded},
 	}
 	for _, class := range fault.Classes() {
-		failures = append(failures, &standsError{verb: volume.VerbLock, status: volume.Status{Class: class}})
+		failures = append(failures, &standsError{order: volume.Order{Verb: volume.VerbLock}, status: volume.Status{Class: class}})
 	}
 	for _, code := range []control.Code{
 		control.CodeBadRequest, control.CodeNotFound, control.CodeMethodNotAllowed, control.CodeTooLarge,

@@ -83,11 +83,12 @@ volseal reattach orders --wait=5m`,
 	root.AddCommand(extra...)
 	root.AddCommand(
 		c.statusCommand(), c.explainCommand(),
-		c.initCommand(), c.unlockCommand(), c.lockCommand(), c.reattachCommand(), c.releaseCommand(),
+		c.createCommand(), c.restoreCommand(), c.initCommand(), c.unlockCommand(), c.lockCommand(), c.reattachCommand(), c.releaseCommand(),
 		group("header", "The LUKS2 header of a volume", c.headerVerifyCommand(), c.headerBackupCommand(), c.headerRestoreCommand()),
 		group("cache", "The agent's data-key cache", c.cacheFlushCommand()),
 		group("config", "The configuration files", c.configCheckCommand()),
-		c.reloadCommand(), c.versionCommand(), c.completionCommand(root),
+		group("key", "The customer's key and its policy", c.keyCheckCommand(), c.keyPolicyCommand()),
+		c.reloadCommand(), c.doctorCommand(), c.versionCommand(), c.completionCommand(root),
 	)
 	return root
 }

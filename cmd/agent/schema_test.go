@@ -23,6 +23,7 @@ import (
 
 	"github.com/volseal/volseal/internal/control"
 	"github.com/volseal/volseal/internal/fault"
+	"github.com/volseal/volseal/internal/keypolicy"
 	"github.com/volseal/volseal/internal/volume"
 )
 
@@ -41,13 +42,16 @@ func printedKinds() []printed {
 		{"status", "status, and a line of status --watch; GET /v1/volumes", volume.Snapshot{}},
 		{"volume", "one volume, at the end of --wait; GET /v1/volumes/NAME", volume.Status{}},
 		{"key", "one CMK", volume.KeyStatus{}},
-		{"accepted", "a wish that is recorded: init, unlock, lock, reattach, release without --wait", control.Accepted{}},
+		{"accepted", "a wish that is recorded: create, restore, init, unlock, lock, reattach, release without --wait", control.Accepted{}},
 		{"done", "what is finished when it is answered: cache flush, reload", control.Done{}},
 		{"explain", "explain NAME", explanation{}},
 		{"header-verify", "header verify NAME", volume.HeaderReport{}},
 		{"header-backup", "header backup NAME", volume.HeaderBackup{}},
 		{"header-restore", "header restore NAME", volume.HeaderRestored{}},
 		{"config-check", "config check", checked{}},
+		{"key-check", "key check ARN", control.KeyReport{}},
+		{"key-policy", "key policy", []keypolicy.Statement{}},
+		{"doctor", "doctor; GET /v1/doctor", control.Report{}},
 		{"version", "version", build{}},
 		{"error", "why a request over the socket failed; the command line tells it on stderr, in words", control.Error{}},
 	}
@@ -56,7 +60,7 @@ func printedKinds() []printed {
 // kindsOf are the kinds that a verb may print. Any other verb prints its own.
 func kindsOf(verb string) []string {
 	switch verb {
-	case "init", "unlock", "lock", "reattach", "release":
+	case "create", "restore", "init", "unlock", "lock", "reattach", "release":
 		return []string{"accepted", "volume"}
 	case "reload", "cache flush":
 		return []string{"done"}
@@ -69,13 +73,14 @@ func words() map[reflect.Type][]string {
 	wishes := []volume.Wish{volume.WishMounted, volume.WishSealed, volume.WishDetached}
 	owners := []fault.Owner{fault.Customer, fault.Platform, fault.AWS}
 	return map[reflect.Type][]string{
-		reflect.TypeFor[volume.CheckState](): {string(volume.CheckOK), string(volume.CheckFailed), string(volume.CheckSkipped)},
-		reflect.TypeFor[volume.Phase]():      plainTexts(volume.Phases()),
-		reflect.TypeFor[volume.KeyState]():   plainTexts(volume.KeyStates()),
-		reflect.TypeFor[volume.LayerKind]():  plainTexts(volume.Layers()),
-		reflect.TypeFor[volume.Wish]():       plainTexts(wishes),
-		reflect.TypeFor[fault.Class]():       append([]string{""}, plainTexts(fault.Classes())...),
-		reflect.TypeFor[fault.Owner]():       plainTexts(owners),
+		reflect.TypeFor[volume.CheckState]():   {string(volume.CheckOK), string(volume.CheckFailed), string(volume.CheckSkipped)},
+		reflect.TypeFor[control.CheckStatus](): plainTexts(control.CheckStatuses()),
+		reflect.TypeFor[volume.Phase]():        plainTexts(volume.Phases()),
+		reflect.TypeFor[volume.KeyState]():     plainTexts(volume.KeyStates()),
+		reflect.TypeFor[volume.LayerKind]():    plainTexts(volume.Layers()),
+		reflect.TypeFor[volume.Wish]():         plainTexts(wishes),
+		reflect.TypeFor[fault.Class]():         append([]string{""}, plainTexts(fault.Classes())...),
+		reflect.TypeFor[fault.Owner]():         plainTexts(owners),
 	}
 }
 
@@ -209,7 +214,7 @@ func structSchema(t *testing.T, of reflect.Type) schema {
 // tableRow is what docs/cli.md says of a field of a volume or a key.
 func tableRow(t *testing.T, of reflect.Type, field string) string {
 	t.Helper()
-	heading := map[reflect.Type]string{reflect.TypeFor[volume.Status](): "VOLUME", reflect.TypeFor[volume.KeyStatus](): "KEY"}[of]
+	heading := map[reflect.Type]string{reflect.TypeFor[volume.Status](): "VOLUME", reflect.TypeFor[volume.KeyStatus](): "KEY", reflect.TypeFor[control.Check](): "CHECK"}[of]
 	if heading == "" {
 		return ""
 	}

@@ -30,6 +30,9 @@ func near(typed string, names []string) []string {
 // nearVerbs are the verbs below cmd that the words may have been meant for, as
 // they are typed. A verb of two words is found by either.
 func nearVerbs(cmd *cobra.Command, words []string) (lines []string) {
+	if len(words) == 0 {
+		return nil
+	}
 	for _, verb := range leaves(cmd) {
 		group := verb.Parent()
 		inGroup := group != cmd && len(near(words[0], []string{group.Name()})) > 0

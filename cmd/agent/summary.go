@@ -31,7 +31,7 @@ func (e *stepError) Unwrap() error { return e.err }
 
 // standsError is a wish that has not come true by the end of the wait.
 type standsError struct {
-	verb    volume.Verb
+	order   volume.Order
 	limit   time.Duration
 	status  volume.Status
 	outcome control.Outcome
@@ -127,7 +127,7 @@ func itemsOf(err error) []item {
 	case errors.As(err, &stands):
 		title := stands.status.FailedStep
 		if title == "" {
-			title = verbTitle(stands.verb)
+			title = orderTitle(stands.order)
 		}
 		return []item{{title, stands.Error(), stands.hint()}}
 	case errors.As(err, &step):

@@ -29,7 +29,7 @@ func chooseVerb(cmd *cobra.Command, args []string) error {
 		return &usageError{message: "a verb is missing after " + cmd.CommandPath(), hint: hintVerbs(cmd), about: cmd}
 	}
 	e := &usageError{message: fmt.Sprintf("unknown verb %.80q after %s", args[0], cmd.CommandPath()), about: cmd}
-	e.hint = cmp.Or(didYouMean(nearVerbs(cmd, args)), verbFirst(cmd, args), hintVerbs(cmd))
+	e.hint = cmp.Or(didYouMean(nearVerbs(cmd, args)), verbFirst(cmd, args), didYouMean(nearVerbs(cmd, args[1:])), hintVerbs(cmd))
 	return e
 }
 

@@ -59,12 +59,17 @@ func (c *cli) wishCommand(verb volume.Verb, short, long string) *cobra.Command {
 
 // wishCommandOf is one whose flags may yet choose another verb.
 func (c *cli) wishCommandOf(verb *volume.Verb, short, long string) *cobra.Command {
+	return c.orderCommand(string(*verb)+" NAME", short, long, func() volume.Order { return volume.Order{Verb: *verb} })
+}
+
+// orderCommand is a verb whose flags make the order.
+func (c *cli) orderCommand(use, short, long string, order func() volume.Order) *cobra.Command {
 	var w waiting
 	cmd := &cobra.Command{
-		Use: string(*verb) + " NAME", Short: short, Long: long,
-		Args: oneVolume, ValidArgsFunction: c.volumeNames, SuggestFor: otherWords(*verb),
+		Use: use, Short: short, Long: long,
+		Args: oneVolume, ValidArgsFunction: c.volumeNames, SuggestFor: otherWords(order().Verb),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.wish(cmd.Context(), args[0], *verb, w)
+			return c.wish(cmd.Context(), args[0], order(), w)
 		},
 	}
 	cmd.Flags().Var(&w, waitFlag, "wait until it has come true, or cannot; no longer than `DURATION`, if given")
@@ -84,33 +89,38 @@ func otherWords(verb volume.Verb) []string {
 	case volume.VerbReattach:
 		return []string{"attach", "retry", "unquarantine"}
 	case volume.VerbRelease:
-		return []string{"detach", "eject"}
+		return []string{"detach", "eject", "cancel"}
+	case volume.VerbCreate:
+		return []string{"make", "new", "add", "create-volume"}
 	default:
 		return nil
 	}
 }
 
-func (c *cli) wish(ctx context.Context, name string, verb volume.Verb, w waiting) error {
+func (c *cli) wish(ctx context.Context, name string, order volume.Order, w waiting) error {
+	if err := order.Validate(); err != nil {
+		return &usageError{message: err.Error()}
+	}
 	client := c.client()
 	defer client.Close()
-	accepted, err := client.Do(ctx, name, volume.Order{Verb: verb})
+	accepted, err := client.Do(ctx, name, order)
 	if err != nil {
-		return &stepError{title: verbTitle(verb), err: err}
+		return &stepError{title: orderTitle(order), err: err}
 	}
 	if !w.on {
 		return c.print(accepted, func() {
-			fmt.Fprintf(c.stdout, "%s: %s is recorded; follow it with:\nvolseal status %s\n", name, verb, name)
+			fmt.Fprintf(c.stdout, "%s: %s is recorded; follow it with:\nvolseal status %s\n", name, order.Verb, name)
 		})
 	}
 	status, outcome, err := client.Await(ctx, accepted, w.limit, c.progress())
 	if err != nil {
-		return &stepError{title: verbTitle(verb), err: err}
+		return &stepError{title: orderTitle(order), err: err}
 	}
 	if err := c.print(status, func() { c.printOutcome(status, outcome) }); err != nil {
 		return err
 	}
 	if outcome != control.Fulfilled {
-		return &standsError{verb: verb, limit: w.limit, status: status, outcome: outcome}
+		return &standsError{order: order, limit: w.limit, status: status, outcome: outcome}
 	}
 	return nil
 }
@@ -146,9 +156,11 @@ func (c *cli) progress() func(volume.Status) {
 	}
 }
 
-// verbTitle names a verb as the step that failed, when no nearer one is known.
-func verbTitle(v volume.Verb) string {
-	switch v {
+// orderTitle names an order as the step that failed, when no nearer one is known.
+func orderTitle(o volume.Order) string {
+	switch o.Verb {
+	case volume.VerbCreate, volume.VerbRestore:
+		return volume.CreateTitle(o.SizeGiB)
 	case volume.VerbInit:
 		return volume.StepFormat.Title()
 	case volume.VerbUnlock:
@@ -160,7 +172,7 @@ func verbTitle(v volume.Verb) string {
 	case volume.VerbRelease:
 		return volume.StepDetach.Title()
 	default:
-		return string(v)
+		return string(o.Verb)
 	}
 }
 

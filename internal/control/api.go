@@ -33,7 +33,7 @@ type Agent interface {
 	Volume(name string) (volume.Status, bool)
 	// Do records a wish for a volume and returns its number, to be compared with
 	// volume.Status.Answered. It does not wait for the wish to come true.
-	// Errors: volume.ErrNoSuchVolume, *volume.ConflictError, *fault.Error.
+	// Errors: volume.ErrNoSuchVolume, *volume.OrderError, *volume.ConflictError, *fault.Error.
 	Do(ctx context.Context, name string, order volume.Order, by Peer) (wish uint64, err error)
 	// VerifyHeader, BackUpHeader and RestoreHeader work on a volume's header and
 	// return when that is done. Errors are those of Do.
@@ -45,6 +45,13 @@ type Agent interface {
 	// Reload reads the configuration anew. With a bad one the old one stays and
 	// the error is an *Error with CodeInvalidConfig.
 	Reload(ctx context.Context) error
+	// CheckKey finds out, as this host's role, whether a CMK can be used for
+	// volumes; no volume need have it. It takes some seconds. What is wrong with
+	// the key stands in the report; an error means that the question was.
+	CheckKey(ctx context.Context, arn string) (KeyReport, error)
+	// Doctor examines what only the agent can see of this host. It takes some
+	// seconds; one at a time.
+	Doctor(ctx context.Context) (Report, error)
 	// Changes returns the number of the latest change that Status shows, and a
 	// channel that is closed at the next one.
 	Changes() (revision uint64, changed <-chan struct{})

@@ -121,6 +121,20 @@ func (c *Client) Reload(ctx context.Context) error {
 	return err
 }
 
+// CheckKey has the agent find out whether a CMK can be used for volumes.
+func (c *Client) CheckKey(ctx context.Context, arn string) (KeyReport, error) {
+	var r KeyReport
+	_, err := c.ask(ctx, request{method: http.MethodPost, path: "/v1/keys/check", body: keyQuestion{arn}}, &r)
+	return r, err
+}
+
+// Doctor is the agent's part of an examination of the host.
+func (c *Client) Doctor(ctx context.Context) (Report, error) {
+	var r Report
+	_, err := c.ask(ctx, request{method: http.MethodGet, path: "/v1/doctor"}, &r)
+	return r, err
+}
+
 func (c *Client) status(ctx context.Context, after moment) (s volume.Snapshot, m moment, err error) {
 	m, err = c.ask(ctx, request{method: http.MethodGet, path: "/v1/volumes", after: after, wait: MaxWait}, &s)
 	return s, m, err

@@ -12,9 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/volseal/volseal/internal/control"
 	"github.com/volseal/volseal/internal/control/controltest"
 	"github.com/volseal/volseal/internal/fault"
+	"github.com/volseal/volseal/internal/keypolicy"
 	"github.com/volseal/volseal/internal/volume"
 )
 
@@ -276,5 +279,33 @@ func TestPathNames(t *testing.T) {
 	}
 	if calls := agent.Calls(); len(calls) != 0 {
 		t.Errorf("calls: %v", calls)
+	}
+}
+
+// TestExaminations protects the way of a question to the agent and of its
+// report back, whole.
+func TestExaminations(t *testing.T) {
+	const arn = "arn:aws:kms:us-east-1:111111111111:key/aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
+	checks := []control.Check{{
+		Name: "kms:Decrypt", Status: control.CheckFailed, Detail: "No.", Remedy: "Ask.", Class: fault.Revoked, Who: []fault.Owner{fault.Customer},
+	}}
+	key := control.KeyReport{ARN: arn, Principal: "p", Checks: checks, Missing: keypolicy.Statements("p")}
+	agent := agentWith()
+	agent.OnCheckKey = func(asked string) (control.KeyReport, error) {
+		if asked != arn {
+			t.Errorf("asked about %q", asked)
+		}
+		return key, nil
+	}
+	agent.OnDoctor = func() (control.Report, error) { return control.NewReport(checks), nil }
+	c := control.NewClient(controltest.Serve(t, control.Options{Agent: agent, Permit: as(control.Operate), Log: discard()}))
+	defer c.Close()
+	gotKey, err := c.CheckKey(t.Context(), arn)
+	if d := cmp.Diff(key, gotKey); err != nil || d != "" {
+		t.Errorf("%v %s", err, d)
+	}
+	got, err := c.Doctor(t.Context())
+	if d := cmp.Diff(control.Report{Checks: checks}, got); err != nil || d != "" {
+		t.Errorf("%v %s", err, d)
 	}
 }

@@ -55,6 +55,7 @@ func (e *Error) Unwrap() error { return e.Err }
 func errorFrom(err error, name string) *Error {
 	var (
 		ours     *Error
+		order    *volume.OrderError
 		conflict *volume.ConflictError
 		failure  *fault.Error
 	)
@@ -67,6 +68,8 @@ func errorFrom(err error, name string) *Error {
 		return &e
 	case errors.Is(err, volume.ErrNoSuchVolume):
 		return NoSuchVolume(name)
+	case errors.As(err, &order):
+		return &Error{Code: CodeBadRequest, Message: order.Message, Volume: name, Err: err}
 	case errors.As(err, &conflict):
 		return &Error{Code: CodeConflict, Message: conflict.Message, Hint: conflict.Hint, Volume: name, Err: err}
 	case errors.As(err, &failure):

@@ -111,6 +111,20 @@ func (s *Server) reload(r *http.Request) (answer, error) {
 	return answer{body: Done{OK: true}}, s.agent.Reload(r.Context())
 }
 
+func (s *Server) checkKey(r *http.Request) (answer, error) {
+	var q keyQuestion
+	if err := decodeBody(r, &q); err != nil {
+		return answer{}, err
+	}
+	report, err := s.agent.CheckKey(r.Context(), q.ARN)
+	return answer{body: report}, err
+}
+
+func (s *Server) doctor(r *http.Request) (answer, error) {
+	report, err := s.agent.Doctor(r.Context())
+	return answer{body: report}, err
+}
+
 func (s *Server) healthz(*http.Request) (answer, error) {
 	if !s.agent.Healthy() {
 		return answer{}, &Error{Code: CodeNotHealthy, Message: "The agent's loop does not turn.", Hint: "The watchdog restarts it; mounted volumes are not disturbed."}

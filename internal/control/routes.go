@@ -36,6 +36,8 @@ func routes() []route {
 		{"GET", "/v1/volumes/{name}", Read, "", waiting, false, http.StatusOK, (*Server).showVolume},
 		{"GET", "/v1/healthz", Read, "", nil, false, http.StatusOK, (*Server).healthz},
 		{"GET", "/v1/readyz", Read, "", nil, false, http.StatusOK, (*Server).readyz},
+		{"GET", "/v1/doctor", Operate, "doctor", nil, false, http.StatusOK, (*Server).doctor},
+		{"POST", "/v1/keys/check", Operate, "key-check", nil, true, http.StatusOK, (*Server).checkKey},
 		{"POST", "/v1/cache/flush", Operate, "cache-flush", nil, false, http.StatusOK, (*Server).flushCache},
 		{"POST", "/v1/reload", Operate, "reload", nil, false, http.StatusOK, (*Server).reload},
 		{"POST", "/v1/volumes/{name}/header/verify", Operate, "header-verify", nil, false, http.StatusOK, (*Server).verifyHeader},
@@ -49,6 +51,8 @@ func routes() []route {
 		wishRoute(volume.VerbReattach, Operate),
 		wishRoute(volume.VerbRelease, Operate),
 		wishRoute(volume.VerbAcceptHeader, Destroy),
+		wishRoute(volume.VerbCreate, Destroy), // it costs money, and leads to a format
+		wishRoute(volume.VerbRestore, Destroy),
 	)
 }
 

@@ -94,7 +94,11 @@ func TestPermissionTable(t *testing.T) {
 		"POST /v1/volumes/absent/release":  control.Operate,
 		"POST /v1/cache/flush":             control.Operate,
 		"POST /v1/reload":                  control.Operate,
+		"GET /v1/doctor":                   control.Operate,
+		"POST /v1/keys/check":              control.Operate,
 		"POST /v1/volumes/orders/init":     control.Destroy,
+		"POST /v1/volumes/orders/create":   control.Destroy,
+		"POST /v1/volumes/orders/restore":  control.Destroy,
 
 		"POST /v1/volumes/orders/accept-header":  control.Destroy,
 		"POST /v1/volumes/orders/header/verify":  control.Operate,
@@ -102,11 +106,13 @@ func TestPermissionTable(t *testing.T) {
 		"POST /v1/volumes/orders/header/restore": control.Destroy,
 	}
 	for _, verb := range control.Verbs() {
-		path := map[string]string{"cache-flush": "/v1/cache/flush", "reload": "/v1/reload"}[verb]
-		if path == "" {
-			path = "/v1/volumes/orders/" + strings.Replace(verb, "header-", "header/", 1)
+		request := map[string]string{
+			"cache-flush": "POST /v1/cache/flush", "reload": "POST /v1/reload", "key-check": "POST /v1/keys/check", "doctor": "GET /v1/doctor",
+		}[verb]
+		if request == "" {
+			request = "POST /v1/volumes/orders/" + strings.Replace(verb, "header-", "header/", 1)
 		}
-		if _, ok := want["POST "+path]; !ok {
+		if _, ok := want[request]; !ok {
 			t.Errorf("the verb %s has no row in this table", verb)
 		}
 	}
@@ -189,8 +195,15 @@ func TestRefusals(t *testing.T) {
 		{"no such volume", "POST", "/v1/volumes/absent/lock", "", nil, 404, control.CodeNoSuchVolume},
 		{"escaped name", "POST", "/v1/volumes/or%2Fders/lock", "", nil, 404, control.CodeNoSuchVolume},
 		{"unknown field", "POST", "/v1/volumes/orders/lock", `{"force":true}`, json, 400, control.CodeBadRequest},
+		{"a size in words", "POST", "/v1/volumes/orders/create", `{"size_gib":"ten"}`, json, 400, control.CodeBadRequest},
+		{"half a GiB", "POST", "/v1/volumes/orders/create", `{"size_gib":0.5}`, json, 400, control.CodeBadRequest},
+		{"a huge size", "POST", "/v1/volumes/orders/create", `{"size_gib":99999999999999999999}`, json, 400, control.CodeBadRequest},
+		{"a verb within", "POST", "/v1/volumes/orders/create", `{"size_gib":1,"verb":"init"}`, json, 400, control.CodeBadRequest},
 		{"not an object", "POST", "/v1/volumes/orders/lock", `null`, json, 400, control.CodeBadRequest},
 		{"trailing data", "POST", "/v1/volumes/orders/lock", `{} {}`, json, 400, control.CodeBadRequest},
+		{"a key by another name", "POST", "/v1/keys/check", `{"key":"x"}`, json, 400, control.CodeBadRequest},
+		{"two keys", "POST", "/v1/keys/check", `{"arn":["x","y"]}`, json, 400, control.CodeBadRequest},
+		{"an argument to what takes none", "GET", "/v1/doctor", `{"arn":"x"}`, json, 400, control.CodeBadRequest},
 		{"a form", "POST", "/v1/volumes/orders/lock", `{}`, map[string]string{"Content-Type": "text/plain"}, 415, control.CodeUnsupportedMedia},
 		{"large body", "POST", "/v1/volumes/orders/lock", strings.Repeat(" ", 65<<10), json, 413, control.CodeTooLarge},
 		{"unknown parameter", "POST", "/v1/volumes/orders/lock?force=1", "", nil, 400, control.CodeBadRequest},
@@ -209,6 +222,30 @@ func TestRefusals(t *testing.T) {
 	}
 	if calls := agent.Calls(); len(calls) != 0 {
 		t.Errorf("refused requests reached the agent: %v", calls)
+	}
+}
+
+// TestArguments protects that a verb's arguments arrive as they were sent, and
+// that what the domain thinks of them is the caller's mistake.
+func TestArguments(t *testing.T) {
+	agent := agentWith(orders())
+	agent.OnDo = func(_ *controltest.Agent, c controltest.Call, _ uint64) error { return c.Order.Validate() }
+	c := client(t, controltest.Serve(t, control.Options{Agent: agent, Permit: as(control.Destroy), Log: discard()}))
+	for _, order := range []volume.Order{
+		{Verb: volume.VerbCreate, SizeGiB: 10},
+		{Verb: volume.VerbRestore, Snapshot: "snap-0123456789abcdef0"},
+		{Verb: volume.VerbRestore, Snapshot: "snap-0123456789abcdef0", KeyARN: "arn:aws:kms:us-east-1:111111111111:key/aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"},
+	} {
+		if _, err := c.Do(t.Context(), "orders", order); err != nil {
+			t.Errorf("%+v: %v", order, err)
+		}
+		if calls := agent.Calls(); calls[len(calls)-1].Order != order {
+			t.Errorf("%+v arrived as %+v", order, calls[len(calls)-1].Order)
+		}
+	}
+	_, err := c.Do(t.Context(), "orders", volume.Order{Verb: volume.VerbLock, SizeGiB: 10})
+	if codeOf(err) != control.CodeBadRequest || err.Error() != "size_gib is no argument of lock." {
+		t.Errorf("an argument of another verb: %v", err)
 	}
 }
 

@@ -43,6 +43,7 @@ type Claim struct {
 	Wish       Wish        `json:"wish"`       // the operator's standing word
 	Quarantine *Quarantine `json:"quarantine"` // nil if sound
 	Revocation *Revocation `json:"revocation,omitempty"`
+	Making     *Making     `json:"making,omitempty"` // a volume that was ordered and is not in use yet
 	Pin        Pin         `json:"pin,omitzero"`
 	Rewrap     Rewrap      `json:"rewrap,omitzero"`
 }
@@ -147,7 +148,7 @@ func decodeClaim(raw []byte) (Claim, error) {
 	if err := d.Decode(&claim); err != nil {
 		return claim, fmt.Errorf("decode: %w", err)
 	}
-	if d.More() {
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return claim, errors.New("text follows the object")
 	}
 	return claim, claim.validate()
@@ -171,14 +172,21 @@ func (c Claim) validate() error {
 	default:
 		return fmt.Errorf("wish %q is not known to this agent", c.Wish)
 	}
-	return c.validatePin()
+	if err := c.validatePin(); err != nil || c.Making == nil {
+		return err
+	}
+	if c.Stage != StageNone {
+		return fmt.Errorf("stage %q of a volume that is being made", c.Stage)
+	}
+	return c.Making.validate()
 }
 
 // means reports whether two claims lead a boot to the same.
 func (c Claim) means(o Claim) bool {
 	quarantines := (c.Quarantine == nil) == (o.Quarantine == nil)
-	c.Quarantine, o.Quarantine, c.Revocation, o.Revocation = nil, nil, nil, nil
-	return quarantines && c == o
+	makings := (c.Making == nil) == (o.Making == nil)
+	c.Quarantine, o.Quarantine, c.Revocation, o.Revocation, c.Making, o.Making = nil, nil, nil, nil, nil, nil
+	return quarantines && makings && c == o
 }
 
 // Save makes the claim durable before it returns: temporary file, fsync,

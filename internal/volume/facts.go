@@ -45,7 +45,10 @@ const (
 	CloudAttached                    // attached to this instance
 	CloudDetaching                   // on its way off, from here
 	CloudElsewhere                   // attached to another instance
-	CloudUnusable                    // creating, error, deleted
+	CloudCreating                    // being made; or made for us just now, and EC2 does not show it yet
+	CloudBroken                      // in state error
+	CloudGone                        // made for us, and EC2 has not known it for goneAfter
+	CloudUnusable                    // any other state, such as deleted
 )
 
 // MappingState is the state of the published mapping.
@@ -87,6 +90,11 @@ const (
 // back and tried anew. AWS's own CSI driver allows 90 s.
 const stuckAfter = 90 * time.Second
 
+// goneAfter is how long EC2 may not know a volume that it has named to us. What
+// it tells lags behind what it did, and a volume forgotten too soon would be a
+// second one later.
+const goneAfter = 30 * time.Second
+
 // Facts are what one pass observed, as small enumerations: small enough that a
 // test visits every combination of them.
 type Facts struct {
@@ -97,6 +105,7 @@ type Facts struct {
 	Quarantined bool // the claim says so
 	Rewrap      bool // the claim says that the data key is to be wrapped under another CMK
 	Stage       Stage
+	Making      MakingState // MakingNothing unless Stage is StageNone
 	Cloud       CloudState
 	Device      bool
 	Held        bool // something holds the device that is not our mapping
@@ -139,8 +148,10 @@ func (f Facts) contradiction() string {
 		return "mount-without-mapping"
 	case f.Mapping != MapAbsent || !f.Device || f.Header == HeaderUnread:
 		return ""
-	case f.Stage == StageReady && f.Header == HeaderBlank:
+	case (f.Stage == StageReady || f.Making == MakingRestored) && f.Header == HeaderBlank:
 		return "header-gone"
+	case f.Making == MakingBlank && f.Header == HeaderLUKS2:
+		return "header-unexpected"
 	case f.Header == HeaderForeign && f.Stage != StageHeader:
 		return "header-foreign"
 	}

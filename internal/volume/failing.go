@@ -47,11 +47,14 @@ func (w *worker) fail(o observed, step Step, err error) {
 	class := fault.ClassOf(err)
 	changed := w.failing.n == 0 || w.failing.step != step || fault.ClassOf(w.failing.err) != class
 	if changed {
-		w.failing = failing{step: step, title: failedTitle(step, o.facts), since: time.Now()}
+		w.failing = failing{step: step, title: failedTitle(step, o), since: time.Now()}
 	}
 	w.failing.err = err
 	w.failing.n++
 	w.failing.retry = time.Now().Add(RetryAfter(class, w.failing.n))
+	if step == StepForget { // each try may leave a volume that an operator has to delete
+		w.failing.retry = time.Now().Add(retryByHand)
+	}
 	if changed {
 		w.logFailure(step, err)
 	}
@@ -73,8 +76,11 @@ func (o observed) contradicts(step Step) bool {
 
 // failedTitle names what failed. Where no step was chosen yet, or all of them
 // are refused, it is the step that the volume's phase leads to.
-func failedTitle(step Step, f Facts) string {
+func failedTitle(step Step, o observed) string {
+	f := o.facts
 	switch {
+	case o.beingMade() && f.contradiction() == "":
+		return CreateTitle(o.claim.Making.SizeGiB)
 	case step != StepNone && step != StepRefuse:
 		return step.Title()
 	case step == StepNone && (f.contradiction() != "" || f.Wish == WishMounted && f.phase() == Mounted):

@@ -46,6 +46,7 @@ func (w *worker) format(ctx context.Context, o observed) error {
 	}
 	err = w.update(func(c *Claim) {
 		c.VolumeID, c.LUKSUUID, c.Generation, c.Stage = o.volumeID, uuid, 1, StageHeader
+		c.Making = nil // from here on it is an init like any other
 	})
 	if err != nil {
 		return err

@@ -25,6 +25,9 @@ const (
 	StepResume      Step = "resume"       // freeze the header, check, prove, give the key back, let I/O go on
 	StepAbandon     Step = "abandon"      // have all waiting I/O fail, so that an unmount can end
 	StepDetach      Step = "detach"       // ask EC2 to detach
+	StepCreate      Step = "create"       // ask EC2 for the ordered volume, under a client token
+	StepForget      Step = "forget"       // EC2 could not make the volume: say why, and prepare to ask anew
+	StepCallOff     Step = "call-off"     // drop an order of which nothing exists
 )
 
 // Steps lists every step that does something, for metrics.
@@ -32,7 +35,7 @@ func Steps() []Step {
 	return []Step{
 		StepRefuse, StepAttach, StepAwait, StepTakeBack, StepFormat, StepWriteHeader,
 		StepOpen, StepRenew, StepMount, StepUnmount, StepClose, StepDetach,
-		StepFreeze, StepResume, StepAbandon, StepRewrap,
+		StepFreeze, StepResume, StepAbandon, StepRewrap, StepCreate, StepForget, StepCallOff,
 	}
 }
 
@@ -55,6 +58,9 @@ func (s Step) Title() string {
 		StepFreeze:      "Freeze volume",
 		StepResume:      "Resume volume",
 		StepAbandon:     "Abandon volume",
+		StepCreate:      "Create database volume",
+		StepForget:      "Create database volume",
+		StepCallOff:     "Create database volume",
 	}
 	return titles[s]
 }
@@ -68,6 +74,11 @@ func (s Step) Title() string {
 //	                                  └ rewrap first, if the claim says so
 //
 //	closing   Mounted ──unmount──▶ Unlocked ──close──▶ Sealed ──detach──▶ Detached
+//
+//	making    ordered ──create──▶ named by EC2, Detached ──await──▶ ──attach──▶ …
+//	             │  ▲                    │ in state error, or gone
+//	             │  └──────forget────────┘
+//	             └──call-off──▶ nothing, once an operator releases it
 //
 //	Quarantined: nothing opens; closing is still allowed, because it only takes access away.
 //
@@ -134,6 +145,10 @@ func closing(f Facts) Step {
 
 func detaching(f Facts) Step {
 	switch {
+	case f.Making == MakingOrdered:
+		return StepCallOff
+	case f.Making != MakingNothing && f.Cloud == CloudGone:
+		return StepForget
 	case f.Cloud == CloudAttached || f.Cloud == CloudAttaching || f.Cloud == CloudStuck:
 		if !f.MayAttach || f.Device && f.Held {
 			return StepRefuse
@@ -228,8 +243,8 @@ func formatting(f Facts) Step {
 	switch {
 	case f.Stage == StageHeader:
 		return StepWriteHeader
-	case f.Header == HeaderBlank && f.Stage == StageNone && f.InitWanted:
-		return StepFormat
+	case f.Header == HeaderBlank && f.Stage == StageNone && (f.InitWanted || f.Making == MakingBlank):
+		return StepFormat // to order a volume is to order that it be formatted
 	}
 	return StepRefuse
 }
@@ -247,7 +262,17 @@ func attachedHere(f Facts) Step {
 }
 
 func attaching(f Facts) Step {
+	if f.Making == MakingOrdered {
+		return StepCreate
+	}
 	switch f.Cloud {
+	case CloudCreating:
+		return StepAwait
+	case CloudBroken, CloudGone:
+		if f.Making != MakingNothing {
+			return StepForget
+		}
+		return StepRefuse
 	case CloudDetached:
 		if f.MayAttach {
 			return StepAttach

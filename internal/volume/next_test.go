@@ -8,23 +8,46 @@ import (
 )
 
 // everyFacts calls visit with every combination of facts that observe can make:
-// about eighteen million.
+// about eleven million. Whether a re-wrap is wanted is asked
+// where there is a header, which is where it matters.
 func everyFacts(visit func(Facts)) {
 	bools := []bool{false, true}
 	for _, wish := range []Wish{WishMounted, WishSealed, WishDetached} {
 		for _, stage := range []Stage{StageNone, StageHeader, StageFilesystem, StageReady} {
 			for cloud := CloudUnasked; cloud <= CloudUnusable; cloud++ {
 				for header := HeaderUnread; header <= HeaderForeign; header++ {
-					for bits := range 1 << 10 {
+					for bits := range 1 << 9 {
 						b := func(i int) bool { return bools[bits>>i&1] }
 						f := Facts{
 							Wish: wish, Stage: stage, Cloud: cloud, Header: header,
-							Rebuild: b(0), InitWanted: b(1), MayAttach: b(2), Quarantined: b(3), Device: b(4), Pending: b(5), Proved: b(6), Held: b(7), Opened: b(8), Rewrap: b(9),
+							Rebuild: b(0), InitWanted: b(1), MayAttach: b(2), Quarantined: b(3), Device: b(4), Pending: b(5), Proved: b(6), Held: b(7), Opened: b(8),
 						}
-						everyMapping(f, visit)
+						everyOrder(f, visit)
+						if f.Header == HeaderLUKS2 {
+							f.Rewrap = true
+							everyOrder(f, visit)
+						}
 					}
 				}
 			}
+		}
+	}
+}
+
+func everyOrder(f Facts, visit func(Facts)) {
+	everyMapping(f, visit)
+	everyMaking(f, func(f Facts) { everyMapping(f, visit) })
+}
+
+// everyMaking goes through the states of an order. Before EC2 has named a volume
+// there is none to find.
+func everyMaking(f Facts, visit func(Facts)) {
+	if f.Stage != StageNone || f.Held || f.Rebuild || f.Opened || f.Proved {
+		return
+	}
+	for f.Making = MakingOrdered; f.Making <= MakingRestored; f.Making++ {
+		if f.Making != MakingOrdered || !f.Device && f.Header == HeaderUnread && f.Cloud == CloudUnasked {
+			visit(f)
 		}
 	}
 }
@@ -73,8 +96,24 @@ func TestNextKeepsItsPromises(t *testing.T) {
 		{"no volume opens before its re-wrap is done", func(f Facts, s Step) bool {
 			return s != StepOpen || !f.Rewrap || f.Stage == StageFilesystem
 		}},
-		{"format needs the word init, a blank header area and no claim", func(f Facts, s Step) bool {
-			return s != StepFormat || f.InitWanted && f.Header == HeaderBlank && f.Stage == StageNone && f.Device && f.Cloud == CloudAttached
+		{"format needs the word init or create, a blank header area and no claim", func(f Facts, s Step) bool {
+			return s != StepFormat || (f.InitWanted || f.Making == MakingBlank) && f.Header == HeaderBlank && f.Stage == StageNone && f.Device && f.Cloud == CloudAttached
+		}},
+		{"what was made from a snapshot is never formatted", func(f Facts, s Step) bool {
+			return f.Making != MakingRestored || s != StepFormat && s != StepWriteHeader
+		}},
+		{"what was made blank is never opened before it was formatted", func(f Facts, s Step) bool {
+			return f.Making != MakingBlank || s != StepOpen
+		}},
+		{"a volume is asked for only by an order, and while EC2 has named none", func(f Facts, s Step) bool {
+			return s != StepCreate || f.Making == MakingOrdered && f.Wish == WishMounted
+		}},
+		{"a volume is forgotten only if it was ordered, and EC2 says that it is broken or gone", func(f Facts, s Step) bool {
+			return s != StepForget || (f.Making == MakingBlank || f.Making == MakingRestored) &&
+				(f.Cloud == CloudGone || f.Cloud == CloudBroken && f.Wish == WishMounted)
+		}},
+		{"an order is dropped only if an operator released it before EC2 named a volume", func(f Facts, s Step) bool {
+			return s != StepCallOff || f.Making == MakingOrdered && f.Wish == WishDetached
 		}},
 		{"a header is written only where the claim says that one was begun", func(f Facts, s Step) bool {
 			return s != StepWriteHeader || f.Stage == StageHeader && f.Device && f.Cloud == CloudAttached && !f.open()
@@ -141,7 +180,7 @@ func TestNextKeepsItsPromises(t *testing.T) {
 
 func opens(s Step) bool {
 	switch s {
-	case StepAttach, StepFormat, StepWriteHeader, StepOpen, StepRenew, StepMount, StepTakeBack, StepResume, StepRewrap:
+	case StepCreate, StepAttach, StepFormat, StepWriteHeader, StepOpen, StepRenew, StepMount, StepTakeBack, StepResume, StepRewrap:
 		return true
 	}
 	return false
@@ -155,7 +194,7 @@ func TestNextArrives(t *testing.T) {
 			return
 		}
 		begin := f
-		for range 12 {
+		for range 14 {
 			s := next(f)
 			if s == StepNone {
 				break
@@ -173,7 +212,9 @@ func (f Facts) ordinary() bool {
 	switch {
 	case !f.MayAttach || f.Held || f.Quarantined || f.Mount == MountForeign || f.Mount == MountElsewhere:
 		return false
-	case f.Cloud == CloudUnasked || f.Cloud == CloudElsewhere || f.Cloud == CloudUnusable:
+	case f.Making == MakingOrdered:
+		return f.Mapping == MapAbsent && !f.Pending && !f.Opened && f.Mount == MountNone && !f.InitWanted
+	case f.Cloud == CloudUnasked || f.Cloud == CloudElsewhere || f.Cloud == CloudUnusable || f.Making == MakingNothing && f.Cloud >= CloudBroken:
 		return false
 	case f.Device != (f.Cloud == CloudAttached) || f.Mapping == MapUnsound:
 		return false
@@ -190,11 +231,17 @@ func (f Facts) ordinary() bool {
 	case f.Pending && !f.Device:
 		return false
 	}
+	if f.Making != MakingNothing && f.Mapping != MapAbsent {
+		return false // nothing of it was ever opened
+	}
 	want := map[Stage]HeaderState{StageNone: HeaderBlank, StageHeader: HeaderForeign, StageFilesystem: HeaderLUKS2, StageReady: HeaderLUKS2}
+	if f.Making == MakingRestored {
+		want[f.Stage] = HeaderLUKS2
+	}
 	if f.Header != want[f.Stage] || f.Pending && f.Header != HeaderLUKS2 {
 		return false
 	}
-	return f.InitWanted == (f.Stage == StageNone)
+	return f.InitWanted == (f.Stage == StageNone && f.Making == MakingNothing)
 }
 
 func (f Facts) arrived() bool {
@@ -202,7 +249,8 @@ func (f Facts) arrived() bool {
 	case WishSealed:
 		return !f.open() && f.Mount == MountNone
 	case WishDetached:
-		return f.phase() == Detached && f.Cloud == CloudDetached
+		return f.phase() == Detached && (f.Cloud == CloudDetached || f.Making == MakingNothing && f.Cloud == CloudUnasked ||
+			f.Cloud == CloudCreating || f.Cloud == CloudBroken) // the last two are EC2's and an operator's to end
 	}
 	return f.phase() == Mounted
 }
@@ -212,18 +260,30 @@ func (f Facts) after(s Step) Facts {
 	switch s {
 	case StepAttach, StepTakeBack:
 		f.Cloud = CloudAttaching
+	case StepCreate:
+		f.Making, f.Cloud = MakingBlank, CloudCreating
+	case StepForget:
+		f.Making, f.Cloud = MakingOrdered, CloudUnasked
+	case StepCallOff:
+		f.Making = MakingNothing
 	case StepAwait:
-		if f.Cloud == CloudAttaching {
+		switch f.Cloud {
+		case CloudCreating:
+			f.Cloud = CloudDetached
+			if f.Making == MakingBlank {
+				f.Header = HeaderBlank
+			}
+		case CloudAttaching:
 			f.Cloud, f.Device = CloudAttached, true
-		} else {
+		default:
 			f.Cloud, f.Device = CloudDetached, false
 		}
 	case StepFormat, StepWriteHeader:
-		f.Stage, f.Header, f.InitWanted = StageFilesystem, HeaderLUKS2, false
+		f.Stage, f.Header, f.InitWanted, f.Making = StageFilesystem, HeaderLUKS2, false, MakingNothing
 	case StepRewrap:
 		f.Rewrap = false
 	case StepOpen:
-		f.Stage, f.Mapping, f.Opened, f.Proved = StageReady, MapSound, true, false // a slow host
+		f.Stage, f.Making, f.Mapping, f.Opened, f.Proved = StageReady, MakingNothing, MapSound, true, false // a slow host
 	case StepRenew:
 		f.Proved = true
 	case StepMount:

@@ -81,18 +81,19 @@ func (w *worker) recall() (observed, error) {
 	}
 	o.facts = Facts{
 		Wish: w.claim.Wish, Rebuild: w.rebuild, InitWanted: w.init, MayAttach: w.spec.Attach,
-		Quarantined: w.claim.Quarantine != nil, Stage: w.claim.Stage, Rewrap: w.claim.Rewrap.wanted(),
+		Quarantined: w.claim.Quarantine != nil, Stage: w.claim.Stage, Making: w.claim.making(), Rewrap: w.claim.Rewrap.wanted(),
 	}
 	if w.rival != "" {
 		return o, misconfigured("volume-shared", fmt.Sprintf("%s is also the volume of %q.", o.volumeID, w.rival),
 			"Give each volume of the configuration an EBS volume of its own.")
 	}
-	if o.volumeID == "" {
-		return o, &fault.Error{
-			Class: fault.Misconfigured, Reason: "no-volume-id",
-			Cause: "No EBS volume is known for this name.",
-			Hint:  "Set volume_id in the volume's configuration and reload.",
-		}
+	if w.spec.VolumeID != "" && w.claim.Making != nil && w.spec.VolumeID != w.claim.VolumeID {
+		return o, misconfigured("volume-ordered", "The configuration names "+w.spec.VolumeID+", but a volume was ordered for this name that is not in use yet.",
+			"Take volume_id out and reload. To call the order off, run then: volseal release "+w.spec.Name)
+	}
+	if o.volumeID == "" && w.claim.Making == nil {
+		return o, misconfigured("no-volume-id", "No EBS volume is known for this name.",
+			"Have one made, as root: volseal create "+w.spec.Name+" --size GIB. Or set volume_id in the volume's configuration and reload.")
 	}
 	return o, nil
 }
@@ -154,6 +155,9 @@ func (w *worker) lookMount(ctx context.Context, o *observed) (err error) {
 }
 
 func (w *worker) lookDevice(ctx context.Context, o *observed) (err error) {
+	if o.volumeID == "" { // ordered; EC2 has named none yet
+		return nil
+	}
 	o.device, err = w.ports.Devices.Find(ctx, o.volumeID)
 	if errors.Is(err, ErrNoDevice) {
 		return nil
@@ -207,7 +211,7 @@ func (o *observed) mappingState() MappingState {
 
 // needsCloud reports whether EC2's word can change what happens.
 func (f Facts) needsCloud(released bool) bool {
-	if f.Quarantined && f.Wish == WishMounted {
+	if f.Quarantined && f.Wish == WishMounted || f.Making == MakingOrdered {
 		return false
 	}
 	switch f.Wish {
@@ -215,7 +219,7 @@ func (f Facts) needsCloud(released bool) bool {
 		p := f.phase()
 		return !f.open() && p != Mounted && p != Quarantined
 	case WishDetached:
-		return !f.open() && f.Mount == MountNone && (f.Device || !released)
+		return !f.open() && f.Mount == MountNone && (f.Device || !released || f.Making != MakingNothing)
 	}
 	return false
 }
@@ -223,7 +227,7 @@ func (f Facts) needsCloud(released bool) bool {
 // askCloud asks EC2 about the volume and refuses what must not be opened.
 // Where configuration leaves nothing for EC2 to say, the device speaks for itself.
 func (w *worker) askCloud(ctx context.Context, o *observed) error {
-	if !o.spec.Attach && !o.spec.RequireEBSEncryption {
+	if !o.spec.Attach && !o.spec.RequireEBSEncryption && o.facts.Making == MakingNothing {
 		o.facts.Cloud = CloudAttaching
 		if o.facts.Device {
 			o.facts.Cloud = CloudAttached
@@ -231,15 +235,23 @@ func (w *worker) askCloud(ctx context.Context, o *observed) error {
 		return nil
 	}
 	v, err := w.ports.Cloud.Volume(ctx, o.volumeID)
+	if o.facts.Making != MakingNothing && unheardOf(err) {
+		o.facts.Cloud = w.missingState()
+		return nil
+	}
 	if err != nil {
 		return err
 	}
+	w.missing = time.Time{}
 	o.cloud, w.cloudTold = v, toldByCloud{v, time.Now()}
 	o.facts.Cloud = w.cloudState(v)
 	if o.facts.Wish != WishMounted {
 		return nil
 	}
 	err = admissible(o.spec, v)
+	if m := o.claim.Making; err == nil && m != nil {
+		err = m.asOrdered(v)
+	}
 	if err == nil && o.facts.Cloud == CloudAttached {
 		w.cloudSaw = time.Now()
 	}
@@ -273,6 +285,10 @@ func (w *worker) cloudState(v CloudVolume) CloudState {
 		return CloudDetached
 	case v.State == "in-use":
 		return CloudDetaching // attached to nobody, yet not free: on its way
+	case v.State == "creating":
+		return CloudCreating
+	case v.State == "error":
+		return CloudBroken
 	}
 	return CloudUnusable
 }

@@ -263,6 +263,7 @@ func (w *worker) claimReady(o observed, h *Header, c Candidate) error {
 		cl.VolumeID, cl.LUKSUUID, cl.Binding = o.volumeID, h.UUID, o.spec.Binding()
 		cl.Generation, cl.Stage = c.Token.Generation, StageReady
 		cl.Revocation = nil // it was proved, and nothing of it is suspended
+		cl.Making = nil
 	})
 }
 

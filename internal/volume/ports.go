@@ -41,6 +41,64 @@ type CloudVolume struct {
 	Elsewhere   string    // another instance it is attached to, "" if none
 }
 
+// Maker has EC2 make volumes in this instance's zone. Every error is a
+// *fault.Error. No method waits for a state, and none deletes anything. What is
+// made carries the token in a tag, so that it can be found.
+type Maker interface {
+	// CreateVolume asks for a volume and returns its id. However often it is asked
+	// for the same NewVolume, EC2 makes one. Success says nothing about the CMK:
+	// EC2 finds out later, and then shows the volume in state error, or knows it
+	// no longer.
+	CreateVolume(ctx context.Context, v NewVolume) (volumeID string, err error)
+	// FindVolume returns the volume that was made under this token, "" if EC2
+	// shows none. It may lag behind.
+	FindVolume(ctx context.Context, token string) (volumeID string, err error)
+	// Snapshot describes one snapshot.
+	Snapshot(ctx context.Context, id string) (CloudSnapshot, error)
+	// CopySnapshot asks for a copy under another CMK and returns its id. Each call
+	// makes one. Whether it succeeds shows only in the copy's state.
+	CopySnapshot(ctx context.Context, c NewCopy) (snapshotID string, err error)
+	// FindCopy returns the copy that was made under this token, "" if EC2 shows
+	// none. It may lag behind.
+	FindCopy(ctx context.Context, token string) (snapshotID string, err error)
+}
+
+// Reasons of a Maker's and a Cloud's errors that decide.
+const (
+	ReasonNoVolume   = "InvalidVolume.NotFound"      // there is no such volume, or EC2 does not show it yet
+	ReasonNoSnapshot = "InvalidSnapshot.NotFound"    // nor such a snapshot
+	ReasonTokenUsed  = "IdempotentParameterMismatch" // the client token stands for another volume
+)
+
+// NewVolume is a volume to be made.
+type NewVolume struct {
+	Token    string // client token
+	Name     string // of ours, for its tags
+	Database string // for its tags
+	KeyARN   string // the CMK of the EBS layer
+	SizeGiB  int
+	Snapshot string // "" is blank
+}
+
+// NewCopy is a copy of a snapshot to be made.
+type NewCopy struct {
+	Token, Name, Database string // for its tags
+	KeyARN                string
+	Snapshot              string
+}
+
+// CloudSnapshot is EC2's word on one snapshot.
+type CloudSnapshot struct {
+	ID        string
+	State     string // EC2's: pending, completed, error, …
+	Message   string // EC2's word on a failed copy, or ""
+	Progress  string // such as "42%", or ""
+	Encrypted bool
+	KeyARN    string // "" when unencrypted
+	SizeGiB   int
+	Ours      bool // it belongs to this instance's account
+}
+
 // Device is a block device found by its NVMe serial.
 type Device struct {
 	Path         string // /dev/nvme1n1, for messages and for cryptsetup
@@ -201,9 +259,11 @@ type Archive interface {
 	// tokens of ours, durably; dev is only read.
 	Retoken(ctx context.Context, dev Device, path string, tokens []envelope.Token) error
 	// Restore writes an image over the header of dev, flushes, and reads it back.
-	// dev must be unused, or, with a mapping, used by that one alone. Repeated
-	// after a crash it completes what was cut short.
-	Restore(ctx context.Context, dev Device, path, mapping string) error
+	// dev must be unused, or, with a mapping, used by that one alone. still is asked
+	// when dev is open, and nobody else can get its number any more: an error of it
+	// is returned, and nothing written. Repeated after a crash Restore completes what
+	// was cut short.
+	Restore(ctx context.Context, dev Device, path, mapping string, still func(context.Context) error) error
 }
 
 // MountFact is what PID 1's mount table says of a mapping and a mount point.

@@ -29,12 +29,18 @@ const (
 	// VerbAcceptHeader is reattach by one who put an older header back and knows
 	// what that brings back: keys that a rotation had replaced.
 	VerbAcceptHeader Verb = "accept-header"
+
+	VerbCreate  Verb = "create"  // have EC2 make a volume, format it, then mount it
+	VerbRestore Verb = "restore" // have EC2 make a volume from a snapshot, then mount it
 )
 
 // Order is what an operator asks of a volume: a verb, and what that verb needs to
-// know, as it came over the socket. Nothing of it is validated.
+// know, as it came over the socket. Nothing of it is validated but by Validate.
 type Order struct {
-	Verb Verb `json:"-"`
+	Verb     Verb   `json:"-"`
+	SizeGiB  int    `json:"size_gib,omitempty"` // create
+	Snapshot string `json:"snapshot,omitempty"` // restore: snap-…
+	KeyARN   string `json:"key_arn,omitempty"`  // restore: the CMK of the EBS layer; "" is the configured one
 }
 
 // Reconciler runs one worker a volume. Its methods may be called from anywhere.
@@ -277,13 +283,16 @@ func (r *Reconciler) worker(name string) (*running, bool) {
 }
 
 // Do records a wish, durably, and returns its number; see Status.Answered. The
-// errors are ErrNoSuchVolume, *ConflictError and *fault.Error.
+// errors are ErrNoSuchVolume, *OrderError, *ConflictError and *fault.Error.
 func (r *Reconciler) Do(name string, o Order) (seq uint64, err error) {
 	w, ok := r.worker(name)
 	if !ok {
 		return 0, fmt.Errorf("%w: %q", ErrNoSuchVolume, name)
 	}
-	seq, err = w.do(o.Verb)
+	if err := o.Validate(); err != nil {
+		return 0, err
+	}
+	seq, err = w.do(o)
 	if err == nil {
 		w.ring()
 		r.tell()
@@ -327,16 +336,17 @@ func (w *worker) snapshot() Status {
 	return w.status
 }
 
-// do checks that the verb fits and records it: durably, and in one moment with
+// do checks that the order fits and records it: durably, and in one moment with
 // what the next pass is to know of it.
-func (w *worker) do(verb Verb) (seq uint64, err error) {
+func (w *worker) do(o Order) (seq uint64, err error) {
 	w.saving.Lock()
 	defer w.saving.Unlock()
+	verb := o.Verb
 	anew := verb == VerbReattach || verb == VerbAcceptHeader
 	if anew {
 		w.reread()
 	}
-	if err := w.fits(verb); err != nil {
+	if err := w.fits(o); err != nil {
 		return 0, err
 	}
 	change := func(c *Claim) {
@@ -346,6 +356,9 @@ func (w *worker) do(verb Verb) (seq uint64, err error) {
 		}
 		if verb == VerbAcceptHeader {
 			c.Generation = 0
+		}
+		if verb.makes() && c.Making == nil {
+			c.Making, c.Rewrap = newMaking(o), o.rewrap(c.pinned(w.spec))
 		}
 	}
 	err = w.updateAnd(change, func() {
@@ -385,21 +398,28 @@ func wishOf(verb Verb) Wish {
 }
 
 // fits refuses verbs that cannot come true, before anything is recorded.
-func (w *worker) fits(verb Verb) error {
+func (w *worker) fits(o Order) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	q := w.claim.Quarantine
+	q, verb := w.claim.Quarantine, o.Verb
 	switch {
 	case w.claimErr != nil:
 		return w.claimErr
-	case q != nil && (verb == VerbUnlock || verb == VerbInit):
+	case q != nil && (verb == VerbUnlock || verb == VerbInit || verb.makes()):
 		return integrity(q.Reason, "The volume is quarantined: "+q.Cause, q.Hint) // whatever led to it
+	case verb.makes():
+		return w.fitsOrder(o)
+	case verb == VerbInit && w.claim.making() == MakingRestored:
+		return &ConflictError{
+			Message: "The volume was made from " + w.claim.Making.Snapshot + ".",
+			Hint:    "To open it, run: volseal unlock " + w.spec.Name + ". init never formats what may hold data.",
+		}
 	case verb == VerbInit && w.claim.Stage != StageNone:
 		return &ConflictError{
 			Message: "The volume was initialised before (" + w.claim.LUKSUUID + ").",
 			Hint:    "To open it, run: volseal unlock " + w.spec.Name + ". init never formats what may hold data.",
 		}
-	case verb == VerbRelease && !w.spec.Attach:
+	case verb == VerbRelease && !w.spec.Attach && w.claim.Making == nil:
 		return &ConflictError{
 			Message: "attach is false for this volume: it is attached and detached by somebody else.",
 			Hint:    "Run volseal lock " + w.spec.Name + ", then detach it where it was attached.",

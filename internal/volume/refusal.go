@@ -49,7 +49,7 @@ func refusalByCloud(o observed) error {
 	case CloudElsewhere:
 		return misconfigured("attached-elsewhere", fmt.Sprintf("%s is attached to instance %s.", o.volumeID, o.cloud.Elsewhere),
 			"Stop the other host's database and detach it there first, or correct volume_id.")
-	case CloudUnusable:
+	case CloudUnusable, CloudBroken, CloudCreating:
 		return misconfigured("volume-state", fmt.Sprintf("EC2 reports %s in state %q.", o.volumeID, o.cloud.State),
 			"A volume in state error was probably created under a CMK that could not be used.")
 	case CloudDetaching:
@@ -66,6 +66,9 @@ func refusalByCloud(o observed) error {
 // awaitError says what EC2 or the kernel is late with.
 func awaitError(o observed) error {
 	switch {
+	case o.facts.Cloud == CloudCreating:
+		return unknown("create-slow", fmt.Sprintf("EC2 is still creating %s.", o.volumeID),
+			"It goes on as soon as EC2 reports the volume as available.")
 	case o.facts.Cloud == CloudDetaching:
 		return unknown("detach-slow", fmt.Sprintf("EC2 is still detaching %s.", o.volumeID),
 			"Something on this host may still use the device: see lsblk. volseal never detaches by force.")
@@ -88,14 +91,20 @@ func contradictionError(c string, o observed) error {
 		"device-hidden":         "The volume is open, but no device with the serial of " + o.volumeID + " is found.",
 		"mount-without-mapping": "The mount point is in use by a mapping that no longer exists.",
 		"header-gone":           "The header area of " + o.volumeID + " is blank, but the volume was initialised.",
+		"header-unexpected":     "EC2 made " + o.volumeID + " blank for us, but it carries a LUKS2 header that is not ours.",
 		"header-foreign":        "The volume carries a " + o.header.What + " where the header of volseal belongs.",
 	}
 	hints := map[string]string{
-		"mapping-unsound": "See dmsetup info " + o.spec.Mapping() + ". volseal reattach " + o.spec.Name + " closes it and opens the volume anew.",
-		"device-lost":     "What was not yet on the disk is lost, as in a power cut. The database is stopped and the volume closed. See in EC2 who detached it, then run: volseal reattach " + o.spec.Name,
-		"device-hidden":   "Nothing is done to the mount. See /sys/class/nvme, then run: volseal reattach " + o.spec.Name,
-		"header-gone":     "Do NOT run init. Rule out tampering, then put the header back from its backup, as root: volseal header restore " + o.spec.Name + ". Without one, restore a snapshot of the volume.",
-		"header-foreign":  "Check volume_id. Nothing was changed on the device. If it is right, the header is damaged: volseal header verify " + o.spec.Name + " says what is left of it.",
+		"mapping-unsound":   "See dmsetup info " + o.spec.Mapping() + ". volseal reattach " + o.spec.Name + " closes it and opens the volume anew.",
+		"device-lost":       "What was not yet on the disk is lost, as in a power cut. The database is stopped and the volume closed. See in EC2 who detached it, then run: volseal reattach " + o.spec.Name,
+		"device-hidden":     "Nothing is done to the mount. See /sys/class/nvme, then run: volseal reattach " + o.spec.Name,
+		"header-gone":       "Do NOT run init. Rule out tampering, then put the header back from its backup, as root: volseal header restore " + o.spec.Name + ". Without one, restore a snapshot of the volume.",
+		"header-foreign":    "Check volume_id. Nothing was changed on the device. If it is right, the header is damaged: volseal header verify " + o.spec.Name + " says what is left of it.",
+		"header-unexpected": "Somebody else wrote to it. Find out who; nothing was changed on the device. To be rid of it: volseal release " + o.spec.Name + ", then delete it in EC2.",
+	}
+	if o.facts.Making == MakingRestored {
+		causes["header-gone"] = "The header area of " + o.volumeID + " is blank, but the volume was made from " + o.claim.Making.Snapshot + "."
+		hints["header-gone"] = "It is never formatted. Check the snapshot, or put the header back from a backup, as root: volseal header restore " + o.spec.Name
 	}
 	if c == "device-lost" { // nothing was wrong with what is on the disk
 		return unknown(c, causes[c], hints[c])

@@ -15,6 +15,7 @@ import (
 // Ports are everything a worker needs of the world.
 type Ports struct {
 	Cloud     Cloud
+	Maker     Maker
 	Devices   Devices
 	Crypt     Crypt
 	Formatter Formatter
@@ -59,6 +60,7 @@ type worker struct {
 	pause     pause
 	awaiting  time.Time // since when EC2 or the kernel has been waited for
 	attaching time.Time // since when EC2 has said "attaching", by our own clock
+	missing   time.Time // since when EC2 has not known the volume that it named to us
 	released  bool      // EC2 has confirmed the detachment
 	canary    canary
 	condemned time.Time // when a revoked answer last completed what the policy waits for
@@ -117,8 +119,10 @@ func (w *worker) run(ctx context.Context) {
 		case <-w.bell:
 		case <-timer.C:
 		case j := <-w.jobs:
-			w.serve(ctx, j)
-			continue // the rest goes on; what needs a pass has rung the bell
+			if ctx.Err() == nil { // else the volume is not ours to work on any more
+				w.serve(ctx, j)
+				continue // the rest goes on; what needs a pass has rung the bell
+			}
 		}
 		if ctx.Err() != nil {
 			return
@@ -226,6 +230,7 @@ func (w *worker) takeNotes() (seq uint64, fresh bool) {
 
 // take takes one step and tells the recorder and the journal.
 func (w *worker) take(ctx context.Context, step Step, o observed) error {
+	w.tellMaking(step, o)
 	switch step {
 	case StepNone:
 		return w.idle(ctx, o)
@@ -254,6 +259,12 @@ func (w *worker) dispatch(ctx context.Context, step Step, o observed) error {
 		return w.ports.Cloud.Attach(ctx, o.volumeID)
 	case StepTakeBack, StepDetach:
 		return w.ports.Cloud.Detach(ctx, o.volumeID)
+	case StepCreate:
+		return w.create(ctx, o)
+	case StepForget:
+		return w.forget(ctx, o)
+	case StepCallOff:
+		return w.callOffOrder(ctx, o)
 	case StepFormat:
 		return w.format(ctx, o)
 	case StepWriteHeader:
@@ -290,7 +301,7 @@ func (w *worker) settle(o observed, step Step, err error) (rest time.Duration, a
 		}
 		return time.Until(w.failing.retry), false
 	}
-	if w.failing.step == step {
+	if w.failing.step == step || w.failing.step == StepForget && step == StepAttach {
 		w.failing = failing{}
 	}
 	switch step {
@@ -302,7 +313,7 @@ func (w *worker) settle(o observed, step Step, err error) (rest time.Duration, a
 		return w.restWhenIdle(o), false
 	}
 	w.awaiting = time.Time{}
-	if step == StepAttach || step == StepDetach || step == StepTakeBack {
+	if step == StepAttach || step == StepDetach || step == StepTakeBack || step == StepCreate {
 		return awaitPoll, false // EC2 shows what it was asked only some time later
 	}
 	return 0, true

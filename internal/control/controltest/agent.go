@@ -34,6 +34,9 @@ type Agent struct {
 	// ReloadError and FlushError are what Reload and FlushCache return.
 	ReloadError, FlushError error
 	IsHealthy, IsReady      bool
+	// OnCheckKey and OnDoctor, if set, are CheckKey and Doctor.
+	OnCheckKey func(arn string) (control.KeyReport, error)
+	OnDoctor   func() (control.Report, error)
 
 	mu       sync.Mutex
 	snapshot volume.Snapshot
@@ -147,6 +150,22 @@ func (a *Agent) FlushCache(context.Context) error { return a.FlushError }
 
 // Reload returns ReloadError.
 func (a *Agent) Reload(context.Context) error { return a.ReloadError }
+
+// CheckKey asks OnCheckKey.
+func (a *Agent) CheckKey(_ context.Context, arn string) (control.KeyReport, error) {
+	if a.OnCheckKey == nil {
+		return control.KeyReport{ARN: arn}, nil
+	}
+	return a.OnCheckKey(arn)
+}
+
+// Doctor asks OnDoctor.
+func (a *Agent) Doctor(context.Context) (control.Report, error) {
+	if a.OnDoctor == nil {
+		return control.Report{}, nil
+	}
+	return a.OnDoctor()
+}
 
 // Changes is the number of the latest change, and the bell of the next.
 func (a *Agent) Changes() (uint64, <-chan struct{}) {

@@ -21,6 +21,8 @@ import (
 type API interface {
 	GenerateDataKey(context.Context, *awskms.GenerateDataKeyInput, ...func(*awskms.Options)) (*awskms.GenerateDataKeyOutput, error)
 	Decrypt(context.Context, *awskms.DecryptInput, ...func(*awskms.Options)) (*awskms.DecryptOutput, error)
+	DescribeKey(context.Context, *awskms.DescribeKeyInput, ...func(*awskms.Options)) (*awskms.DescribeKeyOutput, error)
+	GenerateDataKeyWithoutPlaintext(context.Context, *awskms.GenerateDataKeyWithoutPlaintextInput, ...func(*awskms.Options)) (*awskms.GenerateDataKeyWithoutPlaintextOutput, error)
 	ReEncrypt(context.Context, *awskms.ReEncryptInput, ...func(*awskms.Options)) (*awskms.ReEncryptOutput, error)
 }
 
@@ -30,13 +32,18 @@ type Options struct {
 	Observer func(operation string, class fault.Class, d time.Duration) // told of each call; None is success; may be nil
 }
 
-// Operations lists the names that Options.Observer is told of.
-func Operations() []string { return []string{operationGenerate, operationDecrypt, operationReEncrypt} }
+// Operations lists the names that Options.Observer is told of. A dry run counts
+// as its operation does: KMS charges and limits it like any other.
+func Operations() []string {
+	return []string{operationGenerate, operationDecrypt, operationDescribe, operationGenerateWrapped, operationReEncrypt}
+}
 
 const (
-	operationGenerate  = "GenerateDataKey"
-	operationDecrypt   = "Decrypt"
-	operationReEncrypt = "ReEncrypt"
+	operationGenerate        = "GenerateDataKey"
+	operationDecrypt         = "Decrypt"
+	operationDescribe        = "DescribeKey"
+	operationGenerateWrapped = "GenerateDataKeyWithoutPlaintext"
+	operationReEncrypt       = "ReEncrypt"
 )
 
 // Client implements envelope.KMS.

@@ -118,7 +118,7 @@ func TestAmbiguousAnswers(t *testing.T) {
 	_, err := serve(t, good(testARN, zeros, nil)).Decrypt(t.Context(), testARN, testContext, blob)
 	wantFault(t, err, fault.Unknown, "answer-ambiguous")
 
-	_, err = New(&sdk{zeros}, Options{}).Decrypt(context.Background(), testARN, testContext, blob)
+	_, err = New(&sdk{handed: zeros}, Options{}).Decrypt(context.Background(), testARN, testContext, blob)
 	wantFault(t, err, fault.Unknown, "answer-ambiguous")
 
 	// The member occurs once by its bytes, and again by an escaped spelling, which the SDK reads last.

@@ -57,6 +57,17 @@ func answerRows() []answerRow {
 		// Never Revoked: a missing grant gives it too.
 		{400, "CustomerKeyHasBeenRevoked", "Volume " + someVolume + " cannot be attached. The encrypted volume was unable to access the KMS master key.", fault.Unknown, customerPlatform},
 
+		{400, "IdempotentParameterMismatch", "The client token you have provided is used with different parameters.", fault.Misconfigured, platform},
+		{400, "VolumeLimitExceeded", "Maximum number of volumes, 5000, exceeded for this account.", fault.Misconfigured, platform},
+		{500, "InsufficientVolumeCapacity", "There is not enough capacity to fulfill your EBS volume provision request.", fault.Unknown, platformAWS},
+		{400, "VolumeTypeNotAvailableInZone", "The specified Availability Zone does not support gp3 volumes.", fault.Misconfigured, platform},
+		{400, "InvalidZone.NotFound", "The zone 'us-east-1q' does not exist.", fault.Misconfigured, platform},
+		{400, "TagLimitExceeded", "The maximum number of Tags for a resource has been reached.", fault.Misconfigured, platform},
+		{400, "InvalidSnapshot.NotFound", "The snapshot 'snap-0123456789abcdef0' does not exist.", fault.Misconfigured, platform},
+		{400, "InvalidSnapshotID.Malformed", "Invalid id: \"snap\" (expecting \"snap-...\")", fault.Misconfigured, platform},
+		{400, "ResourceLimitExceeded", "Too many snapshot copies in progress. The limit is 20 for this destination region.", fault.Throttled, platform},
+		{400, "SnapshotLimitExceeded", "You have exceeded the maximum number of snapshots.", fault.Misconfigured, platform},
+
 		{403, "UnauthorizedOperation", "You are not authorized to perform this operation. User: arn is not authorized to perform: ec2:AttachVolume with an explicit deny in a service control policy", fault.Misconfigured, platform},
 		{403, "UnauthorizedOperation", "You are not authorized to perform this operation. User: arn is not authorized to perform: ec2:AttachVolume because no identity-based policy allows the ec2:AttachVolume action", fault.Misconfigured, platform},
 		{400, "AccessDenied", "Access Denied", fault.Misconfigured, platform},

@@ -24,11 +24,7 @@ func (a *Adapter) Volume(ctx context.Context, volumeID string) (volume.CloudVolu
 	// Asked for one id, EC2 answers with that volume or with an error. Anything
 	// else must not decide what is opened.
 	if len(out.Volumes) != 1 || aws.ToString(out.Volumes[0].VolumeId) != volumeID {
-		return volume.CloudVolume{}, &fault.Error{
-			Class: fault.Unknown, Reason: "answer-mismatch",
-			Cause: fmt.Sprintf("EC2 was asked about %s and answered about something else.", volumeID),
-			Hint:  "Check which endpoint the agent talks to (AWS_ENDPOINT_URL_EC2).",
-		}
+		return volume.CloudVolume{}, mismatch("about " + volumeID)
 	}
 	return a.view(out.Volumes[0]), nil
 }

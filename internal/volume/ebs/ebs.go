@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ebs is volume.Cloud over the EC2 API: it describes a volume, asks for
-// it to be attached to this instance, and asks for it to be detached. It takes
-// no decision, waits for no state and makes each call once: the reconciler
+// Package ebs is volume.Cloud and volume.Maker over the EC2 API: it describes a
+// volume, asks for it to be attached to this instance or detached, and asks for
+// volumes and copies of snapshots to be made. It deletes nothing, takes no decision, waits for no state and makes each call once: the reconciler
 // observes again and owns all retrying. Every error of EC2 gets its class here
 // and nowhere else. What the volume holds is no business of this package.
 package ebs
@@ -10,6 +10,7 @@ package ebs
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -24,8 +25,13 @@ import (
 // block, and is called from several goroutines.
 type Observer func(operation string, class fault.Class, took time.Duration)
 
-// Operations lists the names that an Observer is told of.
-func Operations() []string { return []string{"AttachVolume", "DescribeVolumes", "DetachVolume"} }
+// Operations lists the names that an Observer is told of. A dry run counts as
+// its operation does.
+func Operations() []string {
+	return []string{
+		"AttachVolume", "CopySnapshot", "CreateVolume", "DescribeInstances", "DescribeSnapshots", "DescribeVolumes", "DetachVolume",
+	}
+}
 
 // Options are what the AWS configuration does not say.
 type Options struct {
@@ -34,17 +40,22 @@ type Options struct {
 	Observe    Observer      // may be nil
 }
 
-// Adapter implements volume.Cloud. It is safe for concurrent use.
+// Adapter implements volume.Cloud and volume.Maker. It is safe for concurrent use.
 type Adapter struct {
 	client   *ec2.Client
 	instance string
+	region   string
+	home     atomic.Pointer[home] // nil until it was needed
 	timeout  time.Duration
 	observe  Observer
 	pace     *pace
 	names    *names
 }
 
-var _ volume.Cloud = (*Adapter)(nil)
+var (
+	_ volume.Cloud = (*Adapter)(nil)
+	_ volume.Maker = (*Adapter)(nil)
+)
 
 // New makes an adapter. cfg gives region, credentials, endpoint and the HTTP
 // client; its own retryer is not used.
@@ -71,6 +82,7 @@ func New(cfg aws.Config, opts Options) (*Adapter, error) {
 	return &Adapter{
 		client:   client,
 		instance: opts.InstanceID,
+		region:   cfg.Region,
 		timeout:  opts.Timeout,
 		observe:  opts.Observe,
 		pace:     newPace(),

@@ -28,6 +28,10 @@ func (r request) classify(err error, limit time.Duration) *fault.Error {
 			"Check that the instance has a role and that its metadata service (IMDSv2) answers, with a hop limit that reaches the agent.", byPlatform,
 		})
 	}
+	var ours *fault.Error // of a dry run, which judged its answer
+	if errors.As(err, &ours) {
+		return ours
+	}
 	var api smithy.APIError
 	if errors.As(err, &api) {
 		return r.classifyCode(api, status(err), err)

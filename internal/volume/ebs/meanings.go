@@ -22,7 +22,7 @@ var (
 
 const (
 	clockHint = "Check the instance role and its credentials, and this host's clock (timedatectl): a signature is valid for five minutes."
-	roleHint  = "Let the instance role do ec2:DescribeVolumes, ec2:AttachVolume and ec2:DetachVolume; see the IAM policy that the package ships."
+	roleHint  = "Let the instance role do what the IAM policy that the package ships allows: ec2:DescribeVolumes, ec2:AttachVolume and ec2:DetachVolume; for create and restore also ec2:CreateVolume, ec2:CreateTags, ec2:DescribeInstances, ec2:DescribeSnapshots and ec2:CopySnapshot."
 	awsHint   = "Wait: volseal asks again for ever. If it lasts, look at the AWS Health Dashboard."
 	wireHint  = "Check this host's route to the EC2 endpoint: VPC endpoint or NAT, security groups, DNS, and AWS_CA_BUNDLE if a proxy is used. volseal asks again for ever."
 	paceHint  = "Wait: volseal has slowed down. All hosts of the account share one request limit; find what else uses it up."
@@ -87,6 +87,39 @@ func meanings() map[string]meaning {
 		"CustomerKeyHasBeenRevoked": {
 			fault.Unknown, "EC2 could not use the CMK of the EBS layer.",
 			"Look at that CMK in KMS. Either it is disabled or pending deletion (the customer must act), or its policy does not let this host's role create grants (kms:CreateGrant with kms:GrantIsForAWSResource).", byCustomerOrPlatform,
+		},
+
+		"IdempotentParameterMismatch": {
+			fault.Misconfigured, "the client token stands for another request: zone, database, size or key changed after EC2 was first asked.",
+			"Put the configuration back as it was when the volume was ordered. Or look in EC2 for a volume with the tag volseal:token of the claim in /var/lib/volseal/claims.", byPlatform,
+		},
+		"VolumeLimitExceeded": {
+			fault.Misconfigured, "the account has as many volumes, or as much storage, as its quota allows in this region.",
+			"Delete volumes that nobody needs, or have the EBS quota raised in Service Quotas.", byPlatform,
+		},
+		"InsufficientVolumeCapacity": {
+			fault.Unknown, "this zone has no room for such a volume just now.", "Wait: volseal asks again. If it lasts, ask AWS Support.", byPlatformOrAWS,
+		},
+		"VolumeTypeNotAvailableInZone": {
+			fault.Misconfigured, "this zone has no volumes of type gp3.", "Use a host in another zone.", byPlatform,
+		},
+		"InvalidZone.NotFound": {
+			fault.Misconfigured, "EC2 does not know this instance's zone.", "Check region in volseal.yaml; without it it comes from instance metadata.", byPlatform,
+		},
+		"TagLimitExceeded": {
+			fault.Misconfigured, "it would have more tags than EC2 allows.", "Look for a tag policy that adds tags of its own.", byPlatform,
+		},
+		"InvalidSnapshot.NotFound": {
+			fault.Misconfigured, "there is no such snapshot in this region, or it is not shared with this account.",
+			"Check the snapshot's id and region, and whether its owner shares it with this account.", byPlatform,
+		},
+		"InvalidSnapshotID.Malformed": {fault.Misconfigured, "EC2 does not take this for a snapshot id.", "Check the snapshot's id.", byPlatform},
+		"ResourceLimitExceeded": {
+			fault.Throttled, "too many snapshots are being copied at once.", "Wait: volseal asks again when others have ended.", byPlatform,
+		},
+		"SnapshotLimitExceeded": {
+			fault.Misconfigured, "the account has as many snapshots as its quota allows.",
+			"Delete snapshots that nobody needs, or have the quota raised in Service Quotas.", byPlatform,
 		},
 
 		"UnauthorizedOperation": forbidden,

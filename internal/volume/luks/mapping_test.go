@@ -54,6 +54,17 @@ func without(tree map[string]string, part string) map[string]string {
 	return tree
 }
 
+// onDisk2 puts dm-4 on another disk.
+func onDisk2(tree map[string]string) map[string]string {
+	moved := map[string]string{"block/dm-4/slaves/nvme2n1/dev": "259:5\n", "block/dm-4/slaves/nvme2n1/holders/dm-4/": ""}
+	for path, content := range tree {
+		if !strings.Contains(path, "slaves/") {
+			moved[path] = content
+		}
+	}
+	return moved
+}
+
 const ourDMUUID = "CRYPT-LUKS2-0a1b2c3d4e5f4a6b8c7d9e0f1a2b3c4d-volseal-orders.pending"
 
 func TestMapping(t *testing.T) {
@@ -63,17 +74,18 @@ func TestMapping(t *testing.T) {
 		trees []map[string]string
 		want  volume.Mapping
 	}{
-		"absent":                 {[]map[string]string{{"block/loop0/": ""}, dm("1", "volseal-order", ourDMUUID, "0")}, volume.Mapping{}},
-		"present":                {[]map[string]string{dm("0", "root", "", "0"), dm("3", "volseal-orders", ourDMUUID, "0")}, sound},
-		"suspended":              {[]map[string]string{dm("3", "volseal-orders", ourDMUUID, "1")}, changed(func(m *volume.Mapping) { m.Suspended = true })},
-		"without uuid":           {[]map[string]string{dm("3", "volseal-orders", "", "0")}, changed(func(m *volume.Mapping) { m.UUID = "" })},
-		"a plain mapping":        {[]map[string]string{dm("3", "volseal-orders", "CRYPT-PLAIN-volseal-orders", "0")}, changed(func(m *volume.Mapping) { m.UUID = "" })},
-		"LUKS1":                  {[]map[string]string{dm("3", "volseal-orders", strings.Replace(ourDMUUID, "LUKS2", "LUKS1", 1), "0")}, changed(func(m *volume.Mapping) { m.UUID = "" })},
-		"two devices beneath":    {[]map[string]string{dm("3", "volseal-orders", ourDMUUID, "0"), {"block/dm-3/slaves/nvme2n1/dev": "259:5", "block/dm-3/slaves/nvme2n1/holders/dm-3/": ""}}, changed(func(m *volume.Mapping) { m.Backing = append(m.Backing[:1:1], volume.Backing{Major: 259, Minor: 5}) })},
-		"device taken away":      {[]map[string]string{without(dm("3", "volseal-orders", ourDMUUID, "0"), "slaves/")}, changed(func(m *volume.Mapping) { m.Backing = nil })},
-		"another under its name": {[]map[string]string{without(dm("3", "volseal-orders", ourDMUUID, "0"), "nvme1n1/holders/")}, changed(func(m *volume.Mapping) { m.Backing = nil })},
-		"held":                   {[]map[string]string{dm("3", "volseal-orders", ourDMUUID, "0"), {"block/dm-3/holders/dm-7/dev": "254:7"}}, changed(func(m *volume.Mapping) { m.Holders = 1 })},
-		"one closes meanwhile":   {[]map[string]string{{"block/dm-0/": ""}, dm("3", "volseal-orders", ourDMUUID, "0")}, sound},
+		"absent":                       {[]map[string]string{{"block/loop0/": ""}, dm("1", "volseal-order", ourDMUUID, "0")}, volume.Mapping{}},
+		"present":                      {[]map[string]string{dm("0", "root", "", "0"), dm("3", "volseal-orders", ourDMUUID, "0")}, sound},
+		"suspended":                    {[]map[string]string{dm("3", "volseal-orders", ourDMUUID, "1")}, changed(func(m *volume.Mapping) { m.Suspended = true })},
+		"without uuid":                 {[]map[string]string{dm("3", "volseal-orders", "", "0")}, changed(func(m *volume.Mapping) { m.UUID = "" })},
+		"a plain mapping":              {[]map[string]string{dm("3", "volseal-orders", "CRYPT-PLAIN-volseal-orders", "0")}, changed(func(m *volume.Mapping) { m.UUID = "" })},
+		"LUKS1":                        {[]map[string]string{dm("3", "volseal-orders", strings.Replace(ourDMUUID, "LUKS2", "LUKS1", 1), "0")}, changed(func(m *volume.Mapping) { m.UUID = "" })},
+		"two devices beneath":          {[]map[string]string{dm("3", "volseal-orders", ourDMUUID, "0"), {"block/dm-3/slaves/nvme2n1/dev": "259:5", "block/dm-3/slaves/nvme2n1/holders/dm-3/": ""}}, changed(func(m *volume.Mapping) { m.Backing = append(m.Backing[:1:1], volume.Backing{Major: 259, Minor: 5}) })},
+		"device taken away":            {[]map[string]string{without(dm("3", "volseal-orders", ourDMUUID, "0"), "slaves/")}, changed(func(m *volume.Mapping) { m.Backing = nil })},
+		"another under its name":       {[]map[string]string{without(dm("3", "volseal-orders", ourDMUUID, "0"), "nvme1n1/holders/")}, changed(func(m *volume.Mapping) { m.Backing = nil })},
+		"held":                         {[]map[string]string{dm("3", "volseal-orders", ourDMUUID, "0"), {"block/dm-3/holders/dm-7/dev": "254:7"}}, changed(func(m *volume.Mapping) { m.Holders = 1 })},
+		"beside a restored copy of it": {[]map[string]string{dm("3", "volseal-orders", ourDMUUID, "0"), onDisk2(dm("4", "volseal-orders-copy", strings.Replace(ourDMUUID, "orders", "orders-copy", 1), "0"))}, sound},
+		"one closes meanwhile":         {[]map[string]string{{"block/dm-0/": ""}, dm("3", "volseal-orders", ourDMUUID, "0")}, sound},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
@@ -109,5 +121,28 @@ func TestMappingFailsClosed(t *testing.T) {
 	}
 	if m, err := New(Options{Sys: t.TempDir()}).Mapping(t.Context(), "volseal-orders"); err == nil {
 		t.Errorf("no sysfs: %+v", m)
+	}
+}
+
+// TestRestoredBesideOriginal protects two volumes of one host that carry one LUKS
+// UUID, because one was made from a snapshot of the other: each is known by its
+// mapping's name and by the disk beneath it, and by nothing they share.
+func TestRestoredBesideOriginal(t *testing.T) {
+	root := t.TempDir()
+	writeTree(t, root, dm("3", "volseal-orders", ourDMUUID, "0"))
+	writeTree(t, root, onDisk2(dm("4", "volseal-orders-copy", strings.Replace(ourDMUUID, "orders", "orders-copy", 1), "1")))
+	l := New(Options{Dir: t.TempDir(), Sys: root})
+	for name, want := range map[string]volume.Mapping{
+		"volseal-orders":              {Present: true, Major: 254, Minor: 3, UUID: testUUID, Backing: []volume.Backing{{Major: 259, Minor: 3}}},
+		"volseal-orders-copy":         {Present: true, Major: 254, Minor: 4, UUID: testUUID, Suspended: true, Backing: []volume.Backing{{Major: 259, Minor: 5}}},
+		"volseal-orders-copy.pending": {},
+	} {
+		got, err := l.Mapping(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
 	}
 }

@@ -32,6 +32,8 @@ type bus interface {
 	reload(ctx context.Context) error
 	// state is systemd's word on the whole system: starting, running, degraded, stopping, …
 	state(ctx context.Context) (string, error)
+	// properties are those of a unit, whatever its kind.
+	properties(ctx context.Context, unit string) (map[string]any, error)
 	alive() bool
 	close()
 }
@@ -107,6 +109,10 @@ func (c *connection) state(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("SystemState is a %s, not a string", p.Value.Signature())
 	}
 	return s, nil
+}
+
+func (c *connection) properties(ctx context.Context, unit string) (map[string]any, error) {
+	return c.GetAllPropertiesContext(ctx, unit)
 }
 
 func (c *connection) alive() bool { return c.Connected() }

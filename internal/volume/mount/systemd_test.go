@@ -23,6 +23,8 @@ type pid1 struct {
 	state  string
 	calls  chan string
 
+	properties map[string]dbus.Variant // of every unit
+
 	serving sync.WaitGroup // connections
 
 	mu     sync.Mutex
@@ -128,6 +130,8 @@ func (p *pid1) handle(conn net.Conn, m *dbus.Message) {
 	switch member {
 	case "Get":
 		p.reply(conn, m, dbus.MakeVariant(p.state))
+	case "GetAll":
+		p.reply(conn, m, p.properties)
 	case "Reload":
 		p.calls <- "Reload"
 		if _, err := p.ask(member, ""); err != nil {

@@ -110,6 +110,7 @@ func injected(code string) Error {
 		"InternalFailure":             {Status: http.StatusInternalServerError, Message: "The request processing has failed because of an unknown error, exception or failure."},
 		"InternalError":               {Status: http.StatusInternalServerError, Message: "An internal error has occurred"},
 		"InternalServerError":         {Status: http.StatusInternalServerError, Message: "An internal server error has occurred."},
+		"InsufficientVolumeCapacity":  {Status: http.StatusInternalServerError, Message: "There is not enough capacity to fulfill your EBS volume provision request."},
 		"RequestTimeout":              {Status: http.StatusRequestTimeout, Message: "The request timed out."},
 		"RequestTimeoutException":     {Status: http.StatusRequestTimeout, Message: "The request timed out."},
 		"SlowDown":                    {Status: http.StatusServiceUnavailable, Message: "Please reduce your request rate."},

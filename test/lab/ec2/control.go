@@ -5,6 +5,7 @@ package ec2
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -16,13 +17,14 @@ import (
 
 // Volume is what the controls may know of a volume.
 type Volume struct {
-	ID          string       `json:"id"`
-	State       string       `json:"state"`
-	SizeGiB     int          `json:"size_gib"`
-	KeyARN      string       `json:"key_arn,omitempty"`
-	MultiAttach bool         `json:"multi_attach,omitempty"`
-	Stick       string       `json:"stick,omitempty"`
-	Attachments []Attachment `json:"attachments"`
+	ID          string            `json:"id"`
+	State       string            `json:"state"`
+	SizeGiB     int               `json:"size_gib"`
+	KeyARN      string            `json:"key_arn,omitempty"`
+	MultiAttach bool              `json:"multi_attach,omitempty"`
+	Stick       string            `json:"stick,omitempty"`
+	Tags        map[string]string `json:"tags,omitempty"`
+	Attachments []Attachment      `json:"attachments"`
 }
 
 // Attachment is where a volume is attached; State as in the API.
@@ -88,10 +90,42 @@ func (s *Server) CopySnapshot(p aws.Principal, id, key string) (string, error) {
 	return snap.ID, nil
 }
 
+// KeepFailed has volumes whose key is not usable end in state error, instead of
+// vanishing.
+func (s *Server) KeepFailed(keep bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.st.KeepFailed = keep
+	return s.save()
+}
+
+// ShareFrom makes a snapshot that of another account, which shares it with ours.
+func (s *Server) ShareFrom(account, snapshotID string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	snap, err := s.snapshot(snapshotID)
+	if err != nil {
+		return err
+	}
+	snap.Owner = account
+	return s.save()
+}
+
 // Volume describes a volume.
 func (s *Server) Volume(id string) (Volume, error) {
 	v, _, err := s.look(id)
 	return v, err
+}
+
+// Volumes are all volumes, in order of their ids.
+func (s *Server) Volumes() []Volume {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := []Volume{}
+	for _, id := range slices.Sorted(maps.Keys(s.st.Volumes)) {
+		out = append(out, s.st.Volumes[id].seen())
+	}
+	return out
 }
 
 // look also tells whether the volume has come to rest.
@@ -102,17 +136,24 @@ func (s *Server) look(id string) (out Volume, atRest bool, err error) {
 	if err != nil {
 		return Volume{}, false, err
 	}
-	out = Volume{ID: id, State: v.State, SizeGiB: v.Size, MultiAttach: v.MultiAttach, Stick: v.Stick, Attachments: []Attachment{}}
+	waits := slices.ContainsFunc(v.Attachments, func(a attachment) bool { return a.State == busy })
+	todo, _ := s.nextOfVolume(v)
+	return v.seen(), todo == nil || waits, nil
+}
+
+// seen is a volume as the controls may know it.
+func (v *volume) seen() Volume {
+	out := Volume{
+		ID: v.ID, State: v.State, SizeGiB: v.Size, MultiAttach: v.MultiAttach, Stick: v.Stick,
+		Tags: maps.Clone(v.Tags), Attachments: []Attachment{},
+	}
 	if v.Sealed != nil {
 		out.KeyARN = v.Sealed.Key
 	}
-	waits := false
 	for _, a := range v.Attachments {
 		out.Attachments = append(out.Attachments, Attachment{a.Instance, a.Device, a.State})
-		waits = waits || a.State == busy
 	}
-	todo, _ := s.nextOfVolume(v)
-	return out, todo == nil || waits, nil
+	return out
 }
 
 // Snapshot describes a snapshot.

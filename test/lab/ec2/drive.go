@@ -11,7 +11,7 @@ import (
 // has somewhere to go.
 //
 //	volume      creating ──> available ──> deleting ──> (gone)
-//	               ├──> (gone)   the key was not usable
+//	               ├──> (gone)   the key was not usable, or error, see KeepFailed
 //	               └──> error    the image could not be made
 //	attachment  attaching ──> attached ──> detaching ──> (gone)
 //	                                          └──> busy ──┘  while the guest uses it

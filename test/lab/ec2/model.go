@@ -90,7 +90,8 @@ func (v *volume) clone() *volume {
 type snapshot struct {
 	ID          string            `json:"id"`
 	Volume      string            `json:"volume"`
-	Source      string            `json:"source"` // the snapshot that this is a copy of
+	Source      string            `json:"source"`          // the snapshot that this is a copy of
+	Owner       string            `json:"owner,omitempty"` // the account that shares it; empty: ours
 	State       string            `json:"state"`
 	Message     string            `json:"message"`
 	Started     time.Time         `json:"started"`
@@ -116,12 +117,13 @@ type once struct {
 
 // state is everything that survives a restart.
 type state struct {
-	Version   int                  `json:"version"`
-	Volumes   map[string]*volume   `json:"volumes"`
-	Snapshots map[string]*snapshot `json:"snapshots"`
-	Instances map[string]*instance `json:"instances"`
-	Tokens    map[string]once      `json:"tokens"`
-	Denied    []string             `json:"denied"` // actions that IAM refuses
+	Version    int                  `json:"version"`
+	Volumes    map[string]*volume   `json:"volumes"`
+	Snapshots  map[string]*snapshot `json:"snapshots"`
+	Instances  map[string]*instance `json:"instances"`
+	Tokens     map[string]once      `json:"tokens"`
+	Denied     []string             `json:"denied"`                // actions that IAM refuses
+	KeepFailed bool                 `json:"keep_failed,omitempty"` // a volume without a usable key ends in state error
 }
 
 func newState(zone string) *state {

@@ -3,12 +3,14 @@
 package ec2
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/volseal/volseal/test/lab/aws"
@@ -28,7 +30,7 @@ func (s *Server) serveCreateSnapshot(r *request) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &snapshotReply{snapshotItem: snap.item(s.opts.Account)}, nil
+	return &snapshotReply{snapshotItem: snap.item(s.owner(snap))}, nil
 }
 
 // addSnapshot copies the image before it answers: a snapshot is of the moment
@@ -100,6 +102,8 @@ func (s *Server) commitSnapshot(snap *snapshot) (*snapshot, error) {
 	answer.Tags = maps.Clone(snap.Tags)
 	return &answer, nil
 }
+
+func (s *Server) owner(snap *snapshot) string { return cmp.Or(snap.Owner, s.opts.Account) }
 
 type copySnapshotReply struct {
 	meta
@@ -267,19 +271,23 @@ func (s *Server) describeSnapshots(r *request) (reply, error) {
 		return nil, err
 	}
 	out := &describeSnapshotsReply{NextToken: next}
-	for _, owner := range r.list("Owner") {
-		if owner != "self" && owner != s.opts.Account {
-			return out, nil
+	owners := r.list("Owner")
+	for i, owner := range owners {
+		if owner == "self" {
+			owners[i] = s.opts.Account
 		}
 	}
 	for _, snap := range chosen {
-		out.Snapshots.Items = append(out.Snapshots.Items, snap.item(s.opts.Account))
+		if len(owners) > 0 && !slices.Contains(owners, s.owner(snap)) {
+			continue
+		}
+		out.Snapshots.Items = append(out.Snapshots.Items, snap.item(s.owner(snap)))
 	}
 	return out, nil
 }
 
 func (s *Server) snapshotAttributes(snap *snapshot) attributes {
-	item := snap.item(s.opts.Account)
+	item := snap.item(s.owner(snap))
 	return attributes{
 		"description": {snap.Description},
 		"encrypted":   {strconv.FormatBool(item.Encrypted)},

@@ -11,7 +11,7 @@ import (
 )
 
 // provision makes a volume usable. An unusable key takes the volume away again
-// without a word, as EBS does.
+// without a word, or leaves it in state error: EBS does either.
 func (s *Server) provision(_ context.Context, id string) {
 	v := s.view(id)
 	if v == nil || v.State != creating {
@@ -19,8 +19,8 @@ func (s *Server) provision(_ context.Context, id string) {
 	}
 	key, err := s.sealVolume(v)
 	if err != nil {
-		s.opts.Log.Info("volume vanishes: its key is not usable", "volume", id, "error", err)
-		s.forget(id)
+		s.opts.Log.Info("volume is not made: its key is not usable", "volume", id, "error", err)
+		s.giveUp(id)
 		return
 	}
 	s.images.Lock()
@@ -44,10 +44,14 @@ func (s *Server) sealVolume(v *volume) (*sealed, error) {
 	}
 	s.mu.Lock()
 	var from *sealed
+	foreign := false
 	if snap := s.st.Snapshots[v.Snapshot]; snap != nil {
-		from = snap.Sealed
+		from, foreign = snap.Sealed, s.owner(snap) != s.opts.Account
 	}
 	s.mu.Unlock()
+	if foreign && from != nil && from.Key != v.Sealed.Key {
+		return nil, refuse("InvalidParameter", "a snapshot of another account is moved to another key by a copy only")
+	}
 	key, err := s.seal(v.Creator, v.ID, *v.Sealed, from)
 	return &key, err
 }
@@ -60,6 +64,14 @@ func (s *Server) erase(_ context.Context, id string) {
 	if err := os.Remove(s.volumePath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.opts.Log.Error("image not removed", "volume", id, "error", err)
 	}
+}
+
+func (s *Server) giveUp(id string) {
+	s.update(id, func(v *volume) {
+		if v.State = failed; !s.st.KeepFailed {
+			delete(s.st.Volumes, id)
+		}
+	})
 }
 
 func (s *Server) forget(id string) {

@@ -244,6 +244,12 @@ type reEncryptInput struct {
 	DestinationEncryptionAlgorithm string
 	GrantTokens                    []string
 	DryRun                         bool
+	DryRunModifiers                []string
+}
+
+// onlyRights: the ciphertext is not asked about, so its key must be named.
+func (in reEncryptInput) onlyRights() bool {
+	return in.DryRun && slices.Contains(in.DryRunModifiers, ignoreCiphertext)
 }
 
 func (in reEncryptInput) source() decryptInput {
@@ -264,14 +270,21 @@ func (in reEncryptInput) destination() cryptoInput {
 func (s *Server) reEncrypt(rq *request, in reEncryptInput) (any, error) {
 	from, to := in.source(), in.destination()
 	var c constraints
-	c.blob("ciphertextBlob", in.CiphertextBlob, maxCiphertext)
+	if in.onlyRights() {
+		c.text("sourceKeyId", in.SourceKeyID, 1, maxKeyID)
+	} else {
+		c.blob("ciphertextBlob", in.CiphertextBlob, maxCiphertext)
+	}
 	c.text("destinationKeyId", in.DestinationKeyID, 1, maxKeyID)
 	from.check(&c)
 	to.check(&c)
 	if err := c.err(); err != nil {
 		return nil, err
 	}
-	same := map[string][]string{"kms:reencryptonsamekey": {strconv.FormatBool(s.sameKey(rq, from, to))}}
+	if in.onlyRights() {
+		return nil, s.mayReEncrypt(rq, from, to)
+	}
+	same := sameKeyFact(s.sameKey(rq, from, to))
 	source, plaintext, err := s.unwrap(rq, from, access{action: "ReEncryptFrom", facts: same})
 	if err != nil {
 		return nil, err
@@ -304,6 +317,27 @@ func (s *Server) reEncryptTo(rq *request, to cryptoInput, same map[string][]stri
 		return nil, wouldSucceed()
 	}
 	return k, nil
+}
+
+// mayReEncrypt checks both rights and both keys, and ends as a dry run does.
+func (s *Server) mayReEncrypt(rq *request, from decryptInput, to cryptoInput) error {
+	source, err1 := s.st.keyARN(rq, *from.KeyID, true, access{})
+	destination, err2 := s.st.keyARN(rq, *to.KeyID, true, access{})
+	same := sameKeyFact(err1 == nil && err2 == nil && source == destination)
+	rq.call.Context, rq.call.DryRun = from.EncryptionContext, true
+	k, err := s.st.find(rq, *from.KeyID, true, access{action: "ReEncryptFrom", context: from.EncryptionContext, facts: same})
+	if err != nil {
+		return err
+	}
+	if err := k.usableFor("ReEncrypt", from.EncryptionAlgorithm, from.EncryptionContext); err != nil {
+		return err
+	}
+	_, err = s.reEncryptTo(rq, to, same)
+	return err
+}
+
+func sameKeyFact(same bool) map[string][]string {
+	return map[string][]string{"kms:reencryptonsamekey": {strconv.FormatBool(same)}}
 }
 
 func (s *Server) sameKey(rq *request, from decryptInput, to cryptoInput) bool {

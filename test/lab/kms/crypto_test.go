@@ -355,6 +355,10 @@ func TestDryRun(t *testing.T) {
 			_, err := host.ReEncrypt(ctx, &client.ReEncryptInput{CiphertextBlob: blob, DestinationKeyId: &arn, DryRun: &yes})
 			return err
 		},
+		"ReEncrypt without ciphertext": func() error {
+			_, err := host.ReEncrypt(ctx, &client.ReEncryptInput{SourceKeyId: &arn, DestinationKeyId: &arn, DryRun: &yes, DryRunModifiers: []types.DryRunModifierType{"IGNORE_CIPHERTEXT"}})
+			return err
+		},
 		"CreateGrant": func() error {
 			_, err := owner.CreateGrant(ctx, &client.CreateGrantInput{KeyId: &arn, GranteePrincipal: grantee, Operations: []types.GrantOperation{"Decrypt"}, DryRun: &yes})
 			return err
@@ -375,6 +379,10 @@ func TestDryRun(t *testing.T) {
 	}
 	_, err := host.Decrypt(ctx, &client.DecryptInput{DryRun: &yes, DryRunModifiers: []types.DryRunModifierType{"IGNORE_CIPHERTEXT"}})
 	expect(t, "no key to ask about", err, "ValidationException")
+	_, err = host.ReEncrypt(ctx, &client.ReEncryptInput{DestinationKeyId: &arn, DryRun: &yes, DryRunModifiers: []types.DryRunModifierType{"IGNORE_CIPHERTEXT"}})
+	expect(t, "no key to ask about", err, "ValidationException")
+	_, err = host.ReEncrypt(ctx, &client.ReEncryptInput{SourceKeyId: &arn, DestinationKeyId: &arn, DryRun: &yes})
+	expect(t, "no ciphertext to ask about", err, "ValidationException")
 }
 
 // What a test searches memory for is the very key that a client got, also when

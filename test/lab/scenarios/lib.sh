@@ -83,6 +83,17 @@ describe() {
 	} >"/etc/volseal/volumes.d/$name.yaml"
 }
 
+# describe_unmade NAME DATABASE KEY-ARN MOUNTPOINT [LINE…] configures a volume
+# that volseal itself is to have made.
+describe_unmade() {
+	local name=$1 database=$2 arn=$3 where=$4
+	shift 4
+	printf '%s\n' "name: $name" "database: $database" "key_arn: $arn" "mountpoint: $where" "$@" >"/etc/volseal/volumes.d/$name.yaml"
+}
+
+# made NAME prints the ids of all volumes that EC2 has for the name.
+made() { labctl volume list | jq -r --arg n "$1" '.[] | select(.tags["volseal:volume"] == $n) | .id'; }
+
 # make_volume NAME MOUNTPOINT [LINE…] makes a key and a volume and configures
 # them; it remembers NAME.vol and NAME.key.
 make_volume() {

@@ -29,6 +29,7 @@ func (w *World) routes() http.Handler {
 	mux.Handle("POST /keys/unwrap", answers(w.unwrapKey))
 
 	mux.Handle("POST /volumes", answers(w.createVolume))
+	mux.Handle("GET /volumes", answers(w.listVolumes))
 	mux.Handle("GET /volumes/{id}", answers(w.showVolume))
 	mux.Handle("GET /volumes/{id}/image", answers(w.volumeImage))
 	mux.Handle("POST /volumes/{id}/attach", answers(w.attachVolume))

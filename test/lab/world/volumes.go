@@ -21,7 +21,7 @@ const settle = 60 * time.Second
 
 func volumeOut(v ec2.Volume) control.Volume {
 	out := control.Volume{
-		ID: v.ID, State: v.State, SizeGiB: v.SizeGiB, KeyARN: v.KeyARN, MultiAttach: v.MultiAttach, Stick: v.Stick,
+		ID: v.ID, State: v.State, SizeGiB: v.SizeGiB, KeyARN: v.KeyARN, MultiAttach: v.MultiAttach, Stick: v.Stick, Tags: v.Tags,
 		Attachments: []control.Attachment{},
 	}
 	for _, a := range v.Attachments {
@@ -61,6 +61,14 @@ func (w *World) createVolume(ctx context.Context, c call[control.CreateVolume]) 
 		return v, refuse(http.StatusConflict, gone.Code, "%s was created and vanished: its key is not usable", id)
 	}
 	return v, err
+}
+
+func (w *World) listVolumes(context.Context, call[none]) ([]control.Volume, error) {
+	out := []control.Volume{}
+	for _, v := range w.EC2.Volumes() {
+		out = append(out, volumeOut(v))
+	}
+	return out, nil
 }
 
 func (w *World) showVolume(_ context.Context, c call[none]) (control.Volume, error) {

@@ -24,7 +24,7 @@ func (c *cli) volume() *cobra.Command {
 	cmd := &cobra.Command{Use: "volume COMMAND", Short: "EBS volumes, from outside the agent"}
 	group(cmd)
 	cmd.AddCommand(
-		c.volumeCreate(), c.volumeImage(), c.volumeShow(), c.volumeDelete(),
+		c.volumeCreate(), c.volumeList(), c.volumeImage(), c.volumeShow(), c.volumeDelete(),
 		c.move("attach", "Attach a volume and wait until it is attached or sticks"),
 		c.move("detach", "Detach a volume and wait until it is available, busy, or sticks"),
 		c.move("force-detach", "Detach a volume whatever the guest does with it"),
@@ -57,6 +57,15 @@ func (c *cli) volumeCreate() *cobra.Command {
 	flags.StringVar(&in.Zone, "zone", "", "availability zone (default the machine's)")
 	flags.BoolVar(&in.NoWait, "no-wait", false, "print the id at once")
 	return cmd
+}
+
+func (c *cli) volumeList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "Print the state of all volumes as JSON", Args: cobra.NoArgs,
+		RunE: do(func(cmd *cobra.Command, _ []string) error {
+			return c.copyOut(cmd.Context(), http.MethodGet, "/volumes", nil)
+		}),
+	}
 }
 
 func (c *cli) volumeImage() *cobra.Command {

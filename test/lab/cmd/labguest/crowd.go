@@ -65,7 +65,9 @@ func (c *crowd) knock(ctx context.Context) {
 		return
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	if end, ok := ctx.Deadline(); ok {
+		_ = conn.SetDeadline(end)
+	}
 	_, _ = conn.Write(c.request)
 	if n, _ := conn.Read(make([]byte, 1<<12)); n > 0 {
 		c.answered.Add(1)
@@ -95,7 +97,7 @@ func (c *crowd) dawdle(ctx context.Context) {
 func (c *crowd) connect(ctx context.Context) net.Conn {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.socket)
 	if err != nil {
-		if !errors.Is(err, unix.EAGAIN) && ctx.Err() == nil {
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {
 			fmt.Fprintln(os.Stderr, "labguest:", err)
 		}
 		await(ctx, 5*time.Millisecond)

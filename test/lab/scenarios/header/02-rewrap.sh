@@ -25,10 +25,13 @@ expect 'the pinned CMK' "$old" "$(field orders key_arn)"
 say 'it allows it, and the agent is killed again and again'
 labctl key allow "$new"
 for delay in 1 2 3; do
+	volseal unlock orders # ends the pause
 	sleep "$delay"
-	kill -9 "$(systemctl show -p MainPID --value volseal.service)" || true
-	sleep 1
+	pid=$(systemctl show -p MainPID --value volseal.service)
+	if ((pid > 0)); then kill -9 "$pid"; fi
+	within 60 'the agent is back' field orders phase
 done
+volseal unlock orders
 within 90 'orders is mounted' is orders phase Mounted
 expect 'the pinned CMK' "$new" "$(field orders key_arn)"
 expect 'generation' 2 "$(field orders generation)"

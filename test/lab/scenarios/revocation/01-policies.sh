@@ -7,9 +7,16 @@ make_volume plain /srv/plain
 # must be that, or the other could not be stopped without it.
 make_volume orders /var/lib/postgresql 'database_unit: postgresql@15-main.service' 'on_revocation: lock-freeze'
 make_volume ledger /srv/ledger 'database_unit: postgresql@15-ledger.service' 'on_revocation: lock-graceful'
+# This one stays frozen until the host is shut down (03), so that nobody waits for a second freeze.
+make_volume stock /srv/stock 'database_unit: stock.service' 'on_revocation: lock-freeze'
+cat >/etc/systemd/system/stock.service <<-'UNIT'
+	[Service]
+	ExecStart=/bin/bash -c 'for ((i = 1;; i++)); do echo $i >>/srv/stock/log; sync /srv/stock/log; sleep 0.2; done'
+UNIT
 agent_settings 'revocation_grace: 30s' 'kms: {probe_interval: 10s}'
 start_agent
-init_all plain orders ledger
+init_all plain orders ledger stock
+systemctl start stock.service
 make_database
 runuser -u postgres -- pgbench -q -i -s 1 postgres 2>/dev/null
 runuser -u postgres -- pgbench -n -c 2 -P 5 -T 1800 postgres >/root/pgbench.log 2>&1 &
@@ -22,7 +29,7 @@ systemctl start postgresql@15-ledger.service
 within 60 'the database of ledger answers' ledger_up
 sql_ledger 'create table ledger(id int primary key)'
 sql_ledger 'insert into ledger select generate_series(1, 1000)'
-for v in plain orders ledger; do within 40 "$v would survive a reboot" is $v would_survive_reboot true; done
+for v in plain orders ledger stock; do within 40 "$v would survive a reboot" is $v would_survive_reboot true; done
 
 # progress counts the reports of pgbench in which it did something.
 progress() { awk '$1 == "progress:" && $4 > 0 {n++} END {print n + 0}' /root/pgbench.log; }
@@ -30,7 +37,8 @@ more_than() { (($(progress) > $1)); }
 within 60 'pgbench gets on' more_than 1
 
 say 'the keys are disabled: told within two intervals, and nothing happens for two minutes'
-for v in plain orders ledger; do labctl key disable "$(recall $v.key)"; done
+remember stock.lines "$(wc -l </srv/stock/log)"
+for v in plain orders ledger stock; do labctl key disable "$(recall $v.key)"; done
 began=$SECONDS
 for v in plain orders ledger; do within $((22 - SECONDS + began)) "$v would not survive a reboot" is $v would_survive_reboot false; done
 volseal explain orders
@@ -52,7 +60,7 @@ unmounted=$(systemctl show -p InactiveEnterTimestampMonotonic --value srv-ledger
 grep -q 'database system is shut down' /var/log/postgresql/postgresql-15-ledger.log || die 'PostgreSQL was not stopped in order'
 
 say 'lock-freeze suspends all I/O and wipes the key'
-within 60 'orders is sealed' is orders phase Sealed
+for v in orders stock; do within 60 "$v is sealed" is $v phase Sealed; done
 expect 'suspended' Suspended "$(dmsetup info -c --noheadings -o suspended volseal-orders)"
 [[ $(dmsetup table --showkeys volseal-orders) == *" aes-xts-plain64 $(printf '0%.0s' {1..128}) "* ]] || die "table: $(dmsetup table volseal-orders)"
 ! grep -q ':64:logon\|cryptsetup' /proc/keys || die 'a key is left in a keyring'

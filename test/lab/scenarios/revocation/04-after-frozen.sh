@@ -5,9 +5,11 @@
 took=$(($(date +%s) - $(recall down)))
 printf '   down and up again in %d s\n' $took
 ((took < 240)) || die "shutdown and boot took $took s"
-within 60 'orders is refused' is orders class revoked
-closed orders /var/lib/postgresql
-labctl key enable "$(recall orders.key)"
-within 40 'orders is mounted with nobody'"'"'s help' is orders phase Mounted
+within 60 'stock is refused' is stock class revoked
+closed stock /srv/stock
+within 60 'the others are mounted' is orders phase Mounted
 within 60 'PostgreSQL answers' database_up
-expect 'rows' 500 "$(sql 'select count(*) from kept')"
+labctl key enable "$(recall stock.key)"
+within 40 'stock is mounted with nobody'"'"'s help' is stock phase Mounted
+kept=$(sed -n "$(recall stock.lines)p" /srv/stock/log)
+expect 'what was synced before' "$(recall stock.lines)" "$kept"

@@ -25,20 +25,15 @@ row() {
 	printf '   %-40s stranger %s, reader %s, operator %s, root %s\n' "$*" "${want[@]}"
 }
 
-say 'read, operate, destroy'
+say 'read, operate, destroy' # a verb of each kind; TestPermissionTable has them all
 row '5 0 0 0' status
-row '5 0 0 0' explain orders
 row '5 5 0 0' lock orders
-row '5 5 0 0' release orders
-row '5 5 0 0' reattach orders
 row '5 5 0 0' cache flush
 row '5 5 0 0' reload
 # Whoever may not do it is not told either whether there is such a volume.
-row '5 6 6 6' status absent
 row '5 5 6 6' lock absent
 row '5 5 5 6' init absent
 row '5 5 5 6' reattach --accept-older-header absent
-row '0 0 0 0' version
 
 say 'each verb is in the journal, with who asked and what came of it'
 # audited USER VERB OUTCOME prints how many lines say so.
@@ -48,7 +43,7 @@ audited() {
 		jq -s 'map(select(._COMM == "volseal" and ._UID == "0" and (.VOLSEAL_PID | tonumber) > 1)) | length'
 }
 for user in oncall root; do
-	for verb in lock release reattach cache-flush reload; do
+	for verb in lock cache-flush reload; do
 		(($(audited $user $verb accepted) >= 1)) || die "no line on $verb by $user"
 	done
 done
@@ -63,7 +58,7 @@ expect 'reading leaves no line' 0 "$(journalctl -q -u volseal.service -o json VO
 volseal unlock orders --quiet
 
 say 'groups count as of the moment of the connection, and only those'
-gpasswd --quiet --delete oncall volseal-operators
+gpasswd --delete oncall volseal-operators >/dev/null
 exits 5 as oncall volseal lock orders
 usermod --append --groups volseal-operators oncall
 as oncall volseal unlock orders --quiet

@@ -91,13 +91,14 @@ type MultiAttach struct {
 
 // Volume is what a volume is now.
 type Volume struct {
-	ID          string       `json:"id"`
-	State       string       `json:"state"`
-	SizeGiB     int          `json:"size_gib"`
-	KeyARN      string       `json:"key_arn,omitempty"`
-	MultiAttach bool         `json:"multi_attach,omitempty"`
-	Stick       string       `json:"stick,omitempty"`
-	Attachments []Attachment `json:"attachments"`
+	ID          string            `json:"id"`
+	State       string            `json:"state"`
+	SizeGiB     int               `json:"size_gib"`
+	KeyARN      string            `json:"key_arn,omitempty"`
+	MultiAttach bool              `json:"multi_attach,omitempty"`
+	Stick       string            `json:"stick,omitempty"`
+	Tags        map[string]string `json:"tags,omitempty"`
+	Attachments []Attachment      `json:"attachments"`
 }
 
 // Attachment is where a volume is attached, and how far.

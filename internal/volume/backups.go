@@ -180,8 +180,12 @@ func (c *Claims) SetReplacedAside(name, draft string) (file string, err error) {
 	}
 	for at := time.Now(); ; at = at.Add(time.Second) {
 		file = "replaced-" + at.UTC().Format(stampForm) + ".img"
-		if _, err := os.Lstat(c.Image(name, file)); errors.Is(err, fs.ErrNotExist) {
+		_, err := os.Lstat(c.Image(name, file))
+		if errors.Is(err, fs.ErrNotExist) {
 			return file, c.settle(draft, c.Image(name, file))
+		}
+		if err != nil { // it would be the same in the next second, and so on
+			return "", archiveFault(err)
 		}
 	}
 }

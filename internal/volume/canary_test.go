@@ -225,6 +225,9 @@ func TestHangingDiskIsTold(t *testing.T) {
 	inMounted(t, func(t *testing.T, w *world, h *host, _ string) {
 		w.set(func() { w.hang = true })
 		h.await("told", func(s Status) bool { return s.Reason == "device-slow" && !s.WouldSurviveReboot })
+		if _, err := h.r.VerifyHeader(t.Context(), "orders"); fault.ReasonOf(err) != "device-slow" {
+			t.Errorf("verify: %v", err) // a job would hang with the disk, and the worker with it
+		}
 		h.do(VerbLock)
 		h.await("locked", func(s Status) bool { return s.Satisfied() && s.Phase == Sealed })
 	})

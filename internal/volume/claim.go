@@ -148,7 +148,7 @@ func decodeClaim(raw []byte) (Claim, error) {
 	if err := d.Decode(&claim); err != nil {
 		return claim, fmt.Errorf("decode: %w", err)
 	}
-	if d.More() {
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return claim, errors.New("text follows the object")
 	}
 	return claim, claim.validate()

@@ -37,20 +37,22 @@ type world struct {
 	asks     int    // of EC2
 	header   []byte // nil blank; otherwise the image last written
 	torn     bool
+	strange  bool // sound in itself, and refused for what it says
 	half     bool // torn between two sound headers: the magic is there
 	slotBroken,
 	hang bool // reads of the disk
-	readErr  error
-	freezes  int
-	tries    int
-	images   map[string]*image
-	fs       string // file system inside; "" none
-	data     string // what the database wrote
-	pending  bool
-	mapped   bool
-	uuid     string // of the mapping
-	mounted  bool
-	readOnly bool
+	renumbered bool // the volume was detached, and came back as another device
+	readErr    error
+	freezes    int
+	tries      int
+	images     map[string]*image
+	fs         string // file system inside; "" none
+	data       string // what the database wrote
+	pending    bool
+	mapped     bool
+	uuid       string // of the mapping
+	mounted    bool
+	readOnly   bool
 	suspended,
 	wiped bool
 	orphaned   bool // the device was taken from under the mapping; another one there does not mend that
@@ -73,6 +75,7 @@ type world struct {
 	died       func()        // called in the moment of dying
 	ec2        fakeEC2       // volumes and snapshots, where a test has any made
 	published  func()        // called when the mapping appears
+	saved      func()        // called when the header area is copied
 	slow       time.Duration // how long publishing takes
 }
 
@@ -180,6 +183,9 @@ func (w *world) Find(context.Context, string) (Device, error) {
 	if !w.attached || time.Since(w.asked) < w.lag {
 		return Device{}, ErrNoDevice
 	}
+	if w.renumbered {
+		return Device{Path: "/dev/nvme2n1", Major: 259, Minor: 2, Bytes: 1 << 30}, nil
+	}
 	return Device{Path: "/dev/nvme1n1", Major: 259, Minor: 1, Bytes: 1 << 30}, nil
 }
 
@@ -199,7 +205,7 @@ func (w *world) Freeze(context.Context, Device, string) (*Header, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.freezes++
-	if w.header == nil || w.torn {
+	if w.header == nil || w.torn || w.strange {
 		return nil, &fault.Error{Class: fault.Integrity, Reason: "magic", Cause: "no header"}
 	}
 	return w.images[string(w.header)].frozen(), nil
@@ -368,7 +374,11 @@ func (w *world) Save(_ context.Context, _ Device, path string) error {
 	if w.torn || w.slotBroken {
 		text = "damaged " + text
 	}
+	saved := w.saved
 	w.mu.Unlock()
+	if saved != nil {
+		saved()
+	}
 	return os.WriteFile(path, []byte(text), 0o600)
 }
 
@@ -431,8 +441,11 @@ func (w *world) Retoken(_ context.Context, _ Device, path string, tokens []envel
 	})
 }
 
-func (w *world) Restore(_ context.Context, _ Device, path, _ string) error {
+func (w *world) Restore(ctx context.Context, _ Device, path, _ string, still func(context.Context) error) error {
 	key, _, err := w.imageAt(path)
+	if err == nil {
+		err = still(ctx)
+	}
 	if err != nil {
 		return err
 	}

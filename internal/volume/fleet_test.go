@@ -107,8 +107,8 @@ func (f *fleet) Retoken(ctx context.Context, d Device, path string, tokens []env
 	return f.byDevice(d).Retoken(ctx, d, path, tokens)
 }
 
-func (f *fleet) Restore(ctx context.Context, d Device, path, mapping string) error {
-	return f.byDevice(d).Restore(ctx, d, path, mapping)
+func (f *fleet) Restore(ctx context.Context, d Device, path, mapping string, still func(context.Context) error) error {
+	return f.byDevice(d).Restore(ctx, d, path, mapping, still)
 }
 
 func (f *fleet) InUse(ctx context.Context, d Device) (bool, error) {

@@ -330,6 +330,57 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
+// A header is written only to the device that is the volume's at that moment:
+// while KMS was asked, volumes may have changed places, and the device number that
+// was found may be another one's, of which nobody set anything aside.
+func TestRestoreWritesToNoOtherDevice(t *testing.T) {
+	for name, move := range map[string]func(*world){
+		"gone":          func(w *world) { w.attached = false },
+		"another's now": func(w *world) { w.renumbered = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			locked(t, func(w *world) { w.torn = true }, func(t *testing.T, w *world, h *host, _ string) {
+				time.Sleep(20 * time.Second) // no proof is young enough any more
+				w.kms.delay = 5 * time.Second
+				go func() {
+					time.Sleep(2 * time.Second)
+					w.set(func() { move(w) })
+				}()
+				_, err := h.r.RestoreHeader(t.Context(), "orders", HeaderOrder{})
+				if fault.ReasonOf(err) != "device-changed" || w.did("restore-begin") != 0 {
+					t.Errorf("got %v; did %v", err, w.deeds())
+				}
+			})
+		})
+	}
+}
+
+// Another host may have changed the header since this one last opened the volume:
+// what that did is not undone by a restoration that nobody said so of.
+func TestRestoreUndoesNoOtherHostsWork(t *testing.T) {
+	locked(t, func(*world) {}, func(t *testing.T, w *world, h *host, dir string) {
+		h.stop()
+		elsewhere := t.TempDir()
+		for _, arn := range []string{newARN, testARN} { // generations 2 and 3
+			intend(t, elsewhere, func(c *Claim) { c.Wish, c.Rewrap.To = WishMounted, arn })
+			other := startHost(t, w, elsewhere)
+			other.await("moved", func(s Status) bool { return s.KeyARN == arn && s.WouldSurviveReboot })
+			other.do(VerbLock)
+			other.await("sealed", func(s Status) bool { return s.Phase == Sealed && s.Satisfied() })
+			other.stop()
+		}
+		w.set(func() { w.calls = nil })
+		h = startHost(t, w, dir)
+		defer h.stop()
+		if _, err := h.r.RestoreHeader(t.Context(), "orders", HeaderOrder{}); fault.ReasonOf(err) != "token-generation" || len(w.deeds()) != 0 {
+			t.Errorf("got %v; did %v", err, w.deeds())
+		}
+		if done, err := h.r.RestoreHeader(t.Context(), "orders", HeaderOrder{AcceptOlder: true}); err != nil || done.Generation != 1 {
+			t.Errorf("with the word: %+v, %v", done, err)
+		}
+	})
+}
+
 // A kill at any point of a restoration leaves what is refused or sound, never
 // blank; to say it again is all that is needed.
 func TestRestoreSurvivesACrashAnywhere(t *testing.T) {
@@ -368,6 +419,26 @@ func TestRestoreLiftsItsOwnQuarantineOnly(t *testing.T) {
 	if (&Quarantine{Class: fault.Unknown, Reason: "device-lost"}).mendedByHeader() || (*Quarantine)(nil).mendedByHeader() {
 		t.Error("lifted what has another cause")
 	}
+}
+
+// A job that comes while the volume leaves the configuration is not done.
+func TestNoJobForAVolumeThatLeft(t *testing.T) {
+	inMounted(t, func(t *testing.T, w *world, h *host, _ string) {
+		running, _ := h.r.worker("orders")
+		h.r.Apply(nil, time.Minute)
+		<-running.ended
+		left, leave := context.WithCancel(t.Context())
+		leave()
+		running.jobs = make(chan job, 1)
+		for range 100 { // which of two ready channels is taken is a matter of chance
+			running.jobs <- func(context.Context) { t.Error("was done") }
+			running.run(left)
+			select {
+			case <-running.jobs:
+			default:
+			}
+		}
+	})
 }
 
 // A worker that is at work for long refuses, in bounded time; and another

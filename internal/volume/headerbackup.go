@@ -24,7 +24,7 @@ type HeaderBackup struct {
 // ErrNoSuchVolume, *ConflictError, *fault.Error.
 func (r *Reconciler) BackUpHeader(ctx context.Context, name string) (HeaderBackup, error) {
 	return ask(ctx, r, name, func(ctx context.Context, w *worker, o observed) (HeaderBackup, error) {
-		if err := o.reachable(); err != nil {
+		if err := w.reachable(ctx, o); err != nil {
 			return HeaderBackup{}, err
 		}
 		w.ports.Keyring.ForgetRefusals(o.spec.KeyARN)
@@ -32,10 +32,12 @@ func (r *Reconciler) BackUpHeader(ctx context.Context, name string) (HeaderBacku
 	})
 }
 
-// reachable refuses where there is no device to look at.
-func (o observed) reachable() error {
+// reachable refuses where there is no device to look at, or one that does not
+// answer: what a job reads or writes there could keep the worker for ever.
+func (w *worker) reachable(ctx context.Context, o observed) error {
 	if o.facts.Device {
-		return nil
+		_, err := w.fingerprint(ctx, o)
+		return err
 	}
 	return misconfigured("device-missing", "No device of "+o.volumeID+" is attached to this instance.",
 		"Attach it: volseal reattach "+o.spec.Name+", or by hand where attach is false. Then try again.")

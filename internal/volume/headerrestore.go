@@ -49,7 +49,7 @@ type HeaderRestored struct {
 // *ConflictError, *fault.Error. Whatever it returns, nothing was lost.
 func (r *Reconciler) RestoreHeader(ctx context.Context, name string, order HeaderOrder) (HeaderRestored, error) {
 	return ask(ctx, r, name, func(ctx context.Context, w *worker, o observed) (HeaderRestored, error) {
-		if err := o.reachable(); err != nil {
+		if err := w.reachable(ctx, o); err != nil {
 			return HeaderRestored{}, err
 		}
 		if err := restorable(o); err != nil {
@@ -76,7 +76,7 @@ func restorable(o observed) error {
 	switch {
 	case f.Pending:
 		return &ConflictError{Message: "The volume is just being opened.", Hint: "Try again in a moment."}
-	case f.Stage == StageHeader || f.Stage == StageFilesystem:
+	case f.Stage == StageHeader, f.Stage == StageFilesystem, f.Making == MakingBlank:
 		return &ConflictError{
 			Message: "The volume's init has not finished, and goes on by itself.",
 			Hint:    "See volseal explain " + o.spec.Name + " for what keeps it.",
@@ -107,6 +107,9 @@ func (w *worker) restoreHeader(ctx context.Context, o observed, order HeaderOrde
 	c, err := w.vouch(ctx, o, image)
 	if err != nil {
 		return HeaderRestored{}, ofImage(path, err)
+	}
+	if err := w.mayReplace(ctx, o, image, order); err != nil {
+		return HeaderRestored{}, err
 	}
 	done := HeaderRestored{Volume: o.spec.Name, Path: path, Generation: c.Token.Generation, UUID: image.UUID}
 	if err := w.replaceHeader(ctx, o, path, &done); err != nil {
@@ -153,15 +156,48 @@ func (o observed) mayTake(image *Header, order HeaderOrder) error {
 		}
 		return integrity("uuid", cause, "With another header nothing on the volume can be read. If you are sure, say it: --accept-foreign.")
 	}
-	newest := 0
-	for _, c := range image.Candidates {
-		newest = max(newest, c.Token.Generation)
-	}
-	if newest < o.claim.Generation && image.UUID == known && !order.AcceptOlder {
+	if newest := image.newest(); newest < o.claim.Generation && image.UUID == known && !order.AcceptOlder {
 		return integrity("token-generation", fmt.Sprintf("The image is of generation %d; this host has seen generation %d.", newest, o.claim.Generation),
 			"An older header brings back a data key that was replaced. If that is meant, say it: --accept-older.")
 	}
 	return nil
+}
+
+// mayReplace refuses an image that is older than a sound header on the device: a
+// host that has not opened it yet does not know what another did to it. What is not
+// sound says nothing; anybody could have written it.
+func (w *worker) mayReplace(ctx context.Context, o observed, image *Header, order HeaderOrder) error {
+	if order.AcceptOlder || order.AcceptForeign {
+		return nil
+	}
+	h, err := w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
+	if err != nil {
+		return exceptBlame(err)
+	}
+	defer w.ports.Crypt.Discard(h)
+	c, err := w.vouch(ctx, o, h)
+	if err != nil || c.Token.Generation <= image.newest() {
+		return exceptBlame(err)
+	}
+	return integrity("token-generation", fmt.Sprintf("The device holds a sound header of generation %d; the image is of generation %d.", c.Token.Generation, image.newest()),
+		"The header on the device needs no mending. If the older one is meant, say it: --accept-older.")
+}
+
+// exceptBlame leaves out what only says that a header is not as it should be.
+func exceptBlame(err error) error {
+	if slices.Contains([]fault.Class{fault.Integrity, fault.Misconfigured, fault.Revoked}, fault.ClassOf(err)) {
+		return nil
+	}
+	return err
+}
+
+// newest is the highest generation of its tokens.
+func (h *Header) newest() int {
+	newest := 0
+	for _, c := range h.Candidates {
+		newest = max(newest, c.Token.Generation)
+	}
+	return newest
 }
 
 // accepting is the volume as the operator's words let it be judged.
@@ -196,7 +232,24 @@ func (w *worker) replaceHeader(ctx context.Context, o observed, path string, don
 	}
 	done.Written, done.Replaced = true, w.ports.Claims.Image(o.spec.Name, file)
 	w.log.Warn("writing a header onto the device", "image", path, "replaced", done.Replaced)
-	return w.ports.Archive.Restore(ctx, o.device, path, o.holder())
+	return w.writeImage(ctx, o, path)
+}
+
+// writeImage writes an image onto the device, if that is the volume's still: to
+// judge it and to ask KMS took a while, and whoever moves volumes about could have
+// another one of this size under the same number by now.
+func (w *worker) writeImage(ctx context.Context, o observed, path string) error {
+	return w.ports.Archive.Restore(ctx, o.device, path, o.holder(), func(ctx context.Context) error {
+		now, err := w.ports.Devices.Find(ctx, o.volumeID)
+		if err == nil && now == o.device {
+			return nil
+		}
+		return &fault.Error{
+			Class: fault.Unknown, Reason: "device-changed",
+			Cause: "The device " + o.device.Path + " is no longer that of " + o.volumeID + "; nothing was written to it.",
+			Hint:  "Volumes are being attached or detached. Try again when they have settled.", Err: err,
+		}
+	})
 }
 
 // holder is the mapping that may hold the device while its header is written.
@@ -224,7 +277,7 @@ func (w *worker) verifyWritten(ctx context.Context, o observed, want Candidate) 
 func (w *worker) claimRestored(o observed, h *Header, c Candidate, done *HeaderRestored) error {
 	return w.update(func(cl *Claim) {
 		cl.VolumeID, cl.LUKSUUID, cl.Binding = o.volumeID, h.UUID, o.spec.Binding()
-		cl.Generation, cl.Stage = c.Token.Generation, StageReady
+		cl.Generation, cl.Stage, cl.Making = c.Token.Generation, StageReady, nil
 		if cl.Quarantine.mendedByHeader() {
 			cl.Quarantine = nil
 		}

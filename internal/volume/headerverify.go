@@ -48,7 +48,7 @@ func HeaderChecks() []string {
 // ErrNoSuchVolume, *ConflictError, *fault.Error.
 func (r *Reconciler) VerifyHeader(ctx context.Context, name string) (HeaderReport, error) {
 	return ask(ctx, r, name, func(ctx context.Context, w *worker, o observed) (HeaderReport, error) {
-		if err := o.reachable(); err != nil {
+		if err := w.reachable(ctx, o); err != nil {
 			return HeaderReport{}, err
 		}
 		w.ports.Keyring.ForgetRefusals(o.spec.KeyARN)

@@ -259,9 +259,11 @@ type Archive interface {
 	// tokens of ours, durably; dev is only read.
 	Retoken(ctx context.Context, dev Device, path string, tokens []envelope.Token) error
 	// Restore writes an image over the header of dev, flushes, and reads it back.
-	// dev must be unused, or, with a mapping, used by that one alone. Repeated
-	// after a crash it completes what was cut short.
-	Restore(ctx context.Context, dev Device, path, mapping string) error
+	// dev must be unused, or, with a mapping, used by that one alone. still is asked
+	// when dev is open, and nobody else can get its number any more: an error of it
+	// is returned, and nothing written. Repeated after a crash Restore completes what
+	// was cut short.
+	Restore(ctx context.Context, dev Device, path, mapping string, still func(context.Context) error) error
 }
 
 // MountFact is what PID 1's mount table says of a mapping and a mount point.

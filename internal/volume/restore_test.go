@@ -127,6 +127,34 @@ func TestRestoredVolumeIsNeverFormatted(t *testing.T) {
 	}
 }
 
+// Its header can be put back, as the refusal says. Not so onto a volume that is about
+// to be formatted: that would hide that no data are there.
+func TestRestoreHeaderOfAMadeVolume(t *testing.T) {
+	inMaking(t, ownSnapshot, func(t *testing.T, w *world, h *host, dir string) {
+		claims, err := NewClaims(dir)
+		if err == nil {
+			_, err = claims.Draft("orders")
+		}
+		if err == nil {
+			err = writeDurably(claims.Image("orders", backupName(1, time.Now())), w.header)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.set(func() { w.header = nil })
+		h.order(restoreOne)
+		h.await("Quarantined", func(s Status) bool { return s.Phase == Quarantined && s.Reason == "header-gone" })
+		if done, err := h.r.RestoreHeader(t.Context(), "orders", HeaderOrder{AcceptForeign: true}); err != nil || done.Quarantine != "" {
+			t.Errorf("%+v, %v", done, err)
+		}
+		h.await("Mounted", mounted)
+	})
+	blank := observed{facts: Facts{Device: true, Making: MakingBlank}}
+	if _, refused := asConflict(restorable(blank)); !refused {
+		t.Error("a header may go onto a volume that is about to be formatted")
+	}
+}
+
 // A snapshot that cannot or may not be used makes nothing.
 func TestRestoreRefusals(t *testing.T) {
 	for reason, arrange := range map[string]func(*world){

@@ -4,6 +4,8 @@ package volume
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 
 	"github.com/volseal/volseal/internal/envelope"
@@ -71,8 +73,8 @@ func (r *rewrapping) release() { r.proof.Release() }
 // of ours was cut short in is completed first.
 func (w *worker) readRewrap(ctx context.Context, o observed) (*rewrapping, error) {
 	h, err := w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
-	if fault.ClassOf(err) == fault.Integrity && w.completeHeader(ctx, o) == nil {
-		h, err = w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
+	if fault.ClassOf(err) == fault.Integrity {
+		h, err = w.completeHeader(ctx, o, err)
 	}
 	if err != nil {
 		return nil, w.rejected(o, err)
@@ -112,32 +114,49 @@ func otherToken(h *Header, opens Candidate, o observed) *Candidate {
 	return nil
 }
 
-// completeHeader ends a write that was cut short: one copy of the header is still
+// completeHeader ends a write that was cut short; any other header that was refused
+// stays so. What was there is kept, as of any header that is written over. An outage
+// is no blame on the disk: the header is completed once it is over.
+func (w *worker) completeHeader(ctx context.Context, o observed, refused error) (*Header, error) {
+	path := w.ports.Claims.Image(o.spec.Name, intendedImage)
+	err := w.cutShort(ctx, o, path)
+	if err == nil {
+		w.log.Warn("completing a header whose writing was cut short", "image", path)
+		err = w.replaceHeader(ctx, o, path, &HeaderRestored{})
+	}
+	switch {
+	case err == nil:
+		return w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
+	case fault.ClassOf(err) == fault.Integrity:
+		return nil, refused
+	}
+	return nil, err
+}
+
+// cutShort returns nil if the two copies of the header differ, one of them is still
 // sound and of this volume, and the image that was being written is as good as a
-// backup. Anything else is not our doing, and left to be refused.
-func (w *worker) completeHeader(ctx context.Context, o observed) error {
+// backup. Two equal copies are not our doing, whatever is wrong with them.
+func (w *worker) cutShort(ctx context.Context, o observed, path string) error {
 	copies, err := w.ports.Archive.Copies(ctx, o.device)
 	if err != nil {
 		return err
 	}
 	known := func(c HeaderCopy) bool { return c.Err == nil && c.UUID == o.claim.LUKSUUID }
-	if !known(copies.Primary) && !known(copies.Secondary) {
+	if copies.Differ == nil || !known(copies.Primary) && !known(copies.Secondary) {
 		return errNotOurs()
 	}
-	path := w.ports.Claims.Image(o.spec.Name, intendedImage)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return errNotOurs()
+	}
 	h, err := w.ports.Archive.Judge(o.device, path)
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = w.vouch(ctx, o, h)
 	}
-	if _, err := w.vouch(ctx, o, h); err != nil {
-		return err
-	}
-	w.log.Warn("completing a header whose writing was cut short", "image", path)
-	return w.ports.Archive.Restore(ctx, o.device, path, o.holder())
+	return err
 }
 
 func errNotOurs() error {
-	return integrity("header-copies", "Neither copy of the header is sound.", "Put a backup back: volseal header restore.")
+	return integrity("header-copies", "The header was not damaged by a write of this agent.", "Put a backup back: volseal header restore.")
 }
 
 // addNewToken puts the token of the new CMK beside the old one.
@@ -221,7 +240,7 @@ func (w *worker) writeTokens(ctx context.Context, o observed, tokens ...envelope
 	if _, err := w.vouch(ctx, as, h); err != nil {
 		return err
 	}
-	return w.ports.Archive.Restore(ctx, o.device, path, o.holder())
+	return w.writeImage(ctx, o, path)
 }
 
 // movePin is the point of no return: the new token opens the keyslot, from the
@@ -238,14 +257,15 @@ func (w *worker) movePin(ctx context.Context, o observed, r *rewrapping) error {
 	if _, err := w.backUp(ctx, as); err != nil { // reads the device, and tries what it read
 		return err
 	}
-	err = w.update(func(c *Claim) {
-		if c.Pin.From == "" { // else it was moved before, and the configuration still says where it began
-			c.Pin.From = o.spec.KeyARN
+	moved := false
+	err = w.update(func(c *Claim) { // under w.mu
+		if c.Rewrap != o.claim.Rewrap || c.pinned(w.spec).KeyARN != o.spec.KeyARN {
+			return // somebody spoke meanwhile, and what was proved is not what is meant now: the next pass begins anew
 		}
-		c.Pin.To = c.Rewrap.To
+		c.Pin, moved = Pin{From: w.spec.KeyARN, To: as.spec.KeyARN}, true
 		c.Generation, c.Binding = r.other.Token.Generation, as.spec.Binding()
 	})
-	if err == nil {
+	if err == nil && moved {
 		w.canary.token = nil // what was accepted before was for the old CMK
 		w.log.Warn("volume moved to another CMK", "from", o.spec.KeyARN, "to", as.spec.KeyARN)
 		w.moved()
@@ -258,7 +278,12 @@ func (w *worker) endRewrap(ctx context.Context, o observed) error {
 	if _, err := w.backUp(ctx, o); err != nil {
 		return err
 	}
-	if err := w.update(func(c *Claim) { c.Rewrap = Rewrap{} }); err != nil {
+	err := w.update(func(c *Claim) {
+		if c.Rewrap == o.claim.Rewrap { // else there is a new intent by now
+			c.Rewrap = Rewrap{}
+		}
+	})
+	if err != nil {
 		return err
 	}
 	os.Remove(w.ports.Claims.Image(o.spec.Name, intendedImage)) // the backup is equal

@@ -3,6 +3,7 @@
 package volume
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +14,10 @@ import (
 	"github.com/volseal/volseal/internal/fault"
 )
 
-const newARN = "arn:aws:kms:us-east-1:222222222222:key/bbbbbbbb-bbbb-cccc-dddd-eeeeeeeeeeee"
+const (
+	newARN   = "arn:aws:kms:us-east-1:222222222222:key/bbbbbbbb-bbbb-cccc-dddd-eeeeeeeeeeee"
+	thirdARN = "arn:aws:kms:us-east-1:333333333333:key/cccccccc-bbbb-cccc-dddd-eeeeeeeeeeee"
+)
 
 // intend records the intent, as a verb does before it rings.
 func intend(t *testing.T, dir string, change func(*Claim)) {
@@ -200,6 +204,60 @@ func TestRewrapTakesUpWhatIsThere(t *testing.T) {
 	})
 }
 
+// An operator who speaks while a step of a re-wrap is under way is heard: a step
+// that began under another word neither moves the pin nor forgets the new word. The
+// pin is never one that was not proved.
+func TestRewrapHearsTheLatestWord(t *testing.T) {
+	for name, c := range map[string]struct {
+		save int // which copy of the header the word comes with
+		word Rewrap
+		arn  string
+	}{
+		"taken back before the pin moves": {1, Rewrap{To: newARN, Abort: true}, testARN},
+		"another CMK before":              {1, Rewrap{To: thirdARN}, thirdARN},
+		"another CMK at the end":          {2, Rewrap{To: thirdARN}, thirdARN},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				w := formatted(t, dir)
+				intend(t, dir, rewrapTo(newARN))
+				h := startHost(t, w, dir)
+				defer h.stop()
+				running, _ := h.r.worker("orders")
+				w.set(func() {
+					w.saved = func() {
+						if c.save--; c.save != 0 {
+							return
+						}
+						if err := running.update(func(cl *Claim) { cl.Rewrap = c.word }); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+				s := h.await("Mounted", func(s Status) bool { return s.Phase == Mounted && s.Class == fault.None && s.WouldSurviveReboot })
+				tokens := w.tokens()
+				if cl := claimOf(t, dir); s.KeyARN != c.arn || len(tokens) != 1 || tokens[0].KeyARN != c.arn || cl.Rewrap.wanted() {
+					t.Errorf("status %+v, claim %+v, tokens %+v", s, cl, tokens)
+				}
+			})
+		})
+	}
+}
+
+// A pin of long ago, under a configuration that is not there any more, does not
+// spoil the next move.
+func TestRewrapReplacesAnOldPin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := formatted(t, dir)
+		intend(t, dir, func(c *Claim) { c.Pin, c.Rewrap.To = Pin{From: thirdARN, To: thirdARN}, newARN })
+		h := startHost(t, w, dir)
+		defer h.stop()
+		moved(t, w, h, dir)
+	})
+}
+
 // What keeps a re-wrap from its end leaves the volume with the old CMK, whole;
 // it opens once the intent is taken back.
 func TestRewrapRefusedAndAborted(t *testing.T) {
@@ -279,12 +337,56 @@ func TestRewrapAbortedHalfway(t *testing.T) {
 	}
 }
 
+// A torn header waits for whatever is needed to complete it: that KMS does not answer
+// on the boot after a power cut is no blame on the disk, and no quarantine. What was
+// torn is kept.
+func TestTornRewrapWaitsForKMS(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		w := formatted(t, dir)
+		intend(t, dir, rewrapTo(newARN))
+		w.set(func() { w.kill, w.after, w.attached = 2, true, true })
+		h := startHost(t, w, dir)
+		h.await("killed", func(Status) bool { return w.is(func() bool { return w.killed }) })
+		h.stop()
+		w.set(func() { w.killed, w.kill = false, 0 })
+		if !w.torn {
+			t.Fatalf("not torn; did %v", w.deeds())
+		}
+		w.kms.answer(&fault.Error{Class: fault.Unreachable, Cause: "no network yet"})
+		h = startHost(t, w, dir)
+		defer h.stop()
+		h.await("told", func(s Status) bool { return s.Class == fault.Unreachable && s.Phase == Sealed })
+		time.Sleep(10 * time.Minute)
+		if s := h.status(); s.Phase != Sealed || w.did("open") != 0 {
+			t.Errorf("status %+v", s)
+		}
+		w.kms.answer(nil)
+		moved(t, w, h, dir)
+		kept, err := filepath.Glob(filepath.Join(dir, "headers", "orders", "replaced-*.img"))
+		if err != nil || len(kept) != 1 {
+			t.Errorf("kept of what was torn: %v, %v", kept, err)
+		}
+	})
+}
+
 // A torn header is completed only from what a re-wrap of this volume was writing:
 // without the intent, or with nothing sound on the device, it is quarantined.
 func TestTornHeaderIsNotGuessedAt(t *testing.T) {
 	for name, harm := range map[string]func(t *testing.T, w *world, dir string){
 		"no intent": func(t *testing.T, w *world, dir string) { w.torn = true },
 		"no image":  func(t *testing.T, w *world, dir string) { w.torn = true; intend(t, dir, rewrapTo(newARN)) },
+		"not torn": func(t *testing.T, w *world, dir string) { // another host, perhaps a later version, made it
+			intend(t, dir, rewrapTo(newARN))
+			claims, err := NewClaims(dir)
+			if err == nil {
+				err = writeDurably(claims.Image("orders", intendedImage), w.header)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.strange = true
+		},
 		"nothing sound": func(t *testing.T, w *world, dir string) {
 			w.header, w.torn = []byte("x"), true
 			intend(t, dir, rewrapTo(newARN))
@@ -313,8 +415,7 @@ func TestTornHeaderIsNotGuessedAt(t *testing.T) {
 // The pin holds for the configuration that it was recorded under, and no other.
 func TestPinned(t *testing.T) {
 	c := Claim{Pin: Pin{From: testARN, To: newARN}}
-	third := "arn:aws:kms:us-east-1:333333333333:key/cccccccc-bbbb-cccc-dddd-eeeeeeeeeeee"
-	for configured, want := range map[string]string{testARN: newARN, newARN: newARN, third: third} {
+	for configured, want := range map[string]string{testARN: newARN, newARN: newARN, thirdARN: thirdARN} {
 		if got := c.pinned(Spec{KeyARN: configured}).KeyARN; got != want {
 			t.Errorf("configured %s: pinned to %s", configured, got)
 		}

@@ -65,6 +65,10 @@ func (s Status) Satisfied() bool {
 	return false
 }
 
+// Frozen reports whether the volume is mounted without its key, so that all its
+// I/O waits. No mapping of another sealed volume is left.
+func (s Status) Frozen() bool { return s.Phase == Sealed && s.Mapping != "" }
+
 // KeyState is the last word on one CMK.
 type KeyState string
 

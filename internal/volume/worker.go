@@ -119,8 +119,10 @@ func (w *worker) run(ctx context.Context) {
 		case <-w.bell:
 		case <-timer.C:
 		case j := <-w.jobs:
-			w.serve(ctx, j)
-			continue // the rest goes on; what needs a pass has rung the bell
+			if ctx.Err() == nil { // else the volume is not ours to work on any more
+				w.serve(ctx, j)
+				continue // the rest goes on; what needs a pass has rung the bell
+			}
 		}
 		if ctx.Err() != nil {
 			return

@@ -364,6 +364,7 @@ func TestUnreadableClaimRefuses(t *testing.T) {
 		"not JSON": "{", "unknown field": `{"version":1,"name":"orders","wish":"mounted","extra":1}`,
 		"later version": `{"version":2,"name":"orders","wish":"mounted"}`,
 		"another name":  `{"version":1,"name":"other","wish":"mounted"}`,
+		"text behind":   `{"version":1,"name":"orders","wish":"mounted"}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

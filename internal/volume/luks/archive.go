@@ -143,11 +143,14 @@ func differ(b []byte) error {
 // mapping the device must be in nobody's use; with one, in that mapping's alone:
 // dm-crypt read the header when it was opened and never does again.
 //
+// Since dev was found, another disk of its size may have come under its number;
+// what else tells them apart, still has to ask, while this holds the number.
+//
 // The order is WriteHeader's, and so is its reason. What is equal already is not
 // written. A power cut in the middle leaves a header that Freeze refuses, or
 // whose keyslot does not open; never one that looks blank: it begins with the
 // keyslots, which are not zero. It may be repeated at any point.
-func (l *LUKS) Restore(ctx context.Context, dev volume.Device, path, mapping string) error {
+func (l *LUKS) Restore(ctx context.Context, dev volume.Device, path, mapping string, still func(context.Context) error) error {
 	if _, err := l.examine(ctx, path); err != nil {
 		return err // never write what Freeze would refuse to read back
 	}
@@ -160,6 +163,9 @@ func (l *LUKS) Restore(ctx context.Context, dev volume.Device, path, mapping str
 		return err
 	}
 	defer d.close()
+	if err := still(ctx); err != nil {
+		return err
+	}
 	b, err := newBuffer(headerBytes)
 	if err != nil {
 		return err
@@ -187,10 +193,15 @@ func (l *LUKS) openForRestore(dev volume.Device, mapping string) (*disk, error) 
 	if mapping == "" {
 		return openDisk(dev, os.O_RDWR|unix.O_EXCL)
 	}
-	if err := l.heldBy(dev, mapping); err != nil {
+	d, err := openDisk(dev, os.O_RDWR)
+	if err != nil {
 		return nil, err
 	}
-	return openDisk(dev, os.O_RDWR)
+	if err := l.heldBy(dev, mapping); err != nil { // now that the number cannot become another's
+		d.close()
+		return nil, err
+	}
+	return d, nil
 }
 
 // heldBy makes sure that the device is beneath this mapping and no other.

@@ -40,6 +40,9 @@ func overwrite(t testing.TB, dev volume.Device, at int64, b []byte) {
 	}
 }
 
+// still is what the device is where nobody moves volumes about.
+func still(context.Context) error { return nil }
+
 func random(n int) []byte {
 	b := make([]byte, n)
 	rand.Read(b)
@@ -68,7 +71,7 @@ func TestSaveAndRestore(t *testing.T) {
 				t.Errorf("image: %v, %v", info, err)
 			}
 			damage(t, dev)
-			if err := l.Restore(t.Context(), dev, image, ""); err != nil {
+			if err := l.Restore(t.Context(), dev, image, "", still); err != nil {
 				t.Fatal(detail(err))
 			}
 			if sumOf(t, dev.Path) != before {
@@ -113,7 +116,7 @@ func TestRestoreIsNeverBlank(t *testing.T) {
 	}
 	frozen(t, l, dev)
 	for range 2 {
-		if err := l.Restore(t.Context(), dev, image, ""); err != nil {
+		if err := l.Restore(t.Context(), dev, image, "", still); err != nil {
 			t.Error(detail(err))
 		}
 	}
@@ -123,11 +126,13 @@ func TestRestoreIsNeverBlank(t *testing.T) {
 func TestRestoreRefuses(t *testing.T) {
 	t.Parallel()
 	l, dev := newLUKS(t), builtDisk(t)
-	image, before := archived(t, l, dev), sumOf(t, dev.Path)
+	overwrite(t, dev, 0, random(blockBytes)) // what each restoration would change
+	image, before := archived(t, l, builtDisk(t)), sumOf(t, dev.Path)
+	sound := archived(t, l, builtDisk(t))
 	if err := luksedit.EditFile(image, func(m map[string]any) { luksedit.At(m, "segments", "0")["encryption"] = "cipher_null-ecb" }); err != nil {
 		t.Fatal(err)
 	}
-	wantReason(t, l.Restore(t.Context(), dev, image, ""), fault.Integrity, "segment-cipher")
+	wantReason(t, l.Restore(t.Context(), dev, image, "", still), fault.Integrity, "segment-cipher")
 	_, err := l.Judge(dev, image)
 	wantReason(t, err, fault.Integrity, "segment-cipher")
 	if err := os.Truncate(image, headerBytes-blockBytes); err != nil {
@@ -135,11 +140,15 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 	_, err = l.Judge(dev, image)
 	wantReason(t, err, fault.Misconfigured, "image-size")
-	if err := l.Restore(t.Context(), dev, image, ""); err == nil {
+	if err := l.Restore(t.Context(), dev, image, "", still); err == nil {
 		t.Error("a short image was restored")
 	}
 	if _, err := l.Judge(dev, t.TempDir()); err == nil {
 		t.Error("a directory was judged sound")
+	}
+	moved := func(context.Context) error { return errors.New("another disk's by now") }
+	if err := l.Restore(t.Context(), dev, sound, "", moved); err == nil {
+		t.Error("written to another disk")
 	}
 	small := dev
 	small.Bytes = headerBytes
@@ -166,7 +175,7 @@ func TestRestoreUnderAMapping(t *testing.T) {
 	}
 	overwrite(t, k.dev, 0, random(blockBytes))
 	k.tools.path = New(Options{}).tools.path
-	if err := k.Restore(t.Context(), k.dev, image, final); err != nil {
+	if err := k.Restore(t.Context(), k.dev, image, final, still); err != nil {
 		t.Error(detail(err))
 	}
 	if _, err := k.Freeze(t.Context(), k.dev, "orders"); err != nil {
@@ -175,7 +184,7 @@ func TestRestoreUnderAMapping(t *testing.T) {
 	overwrite(t, k.dev, 0, random(blockBytes))
 	before := sumOf(t, k.dev.Path)
 	writeTree(t, k.root, map[string]string{"sys/dev/block/0:0/holders/dm-9/": ""})
-	wantReason(t, k.Restore(t.Context(), k.dev, image, final), fault.Unknown, "device-shared")
+	wantReason(t, k.Restore(t.Context(), k.dev, image, final, still), fault.Unknown, "device-shared")
 	if sumOf(t, k.dev.Path) != before {
 		t.Error("written to under another's mapping")
 	}
@@ -236,7 +245,7 @@ func TestRetoken(t *testing.T) {
 		if sumOf(t, dev.Path) != before {
 			t.Fatal("the device was written to")
 		}
-		if err := l.Restore(t.Context(), dev, image, ""); err != nil {
+		if err := l.Restore(t.Context(), dev, image, "", still); err != nil {
 			t.Fatal(detail(err))
 		}
 		before = sumOf(t, dev.Path)

@@ -81,11 +81,11 @@ func (f *onFile) Open(ctx context.Context, _ volume.Device, h *volume.Header, sl
 	return nil
 }
 
-func (f *onFile) Restore(ctx context.Context, dev volume.Device, path, mapping string) error {
+func (f *onFile) Restore(ctx context.Context, dev volume.Device, path, mapping string, still func(context.Context) error) error {
 	torn := false
 	f.locked(func() { f.tear--; torn = f.tear == 0 })
 	if !torn {
-		return f.LUKS.Restore(ctx, dev, path, mapping)
+		return f.LUKS.Restore(ctx, dev, path, mapping, still)
 	}
 	b, err := readMetadata(path)
 	if err != nil {

@@ -35,6 +35,12 @@ const (
 	fdGuest = 4
 )
 
+// nvmeVectors is how many interrupts a disk has: one for all of its queues. With
+// one for each, which the kernel then spreads over the processors, some disk of a
+// busy host now and then sends its interrupts nowhere, and each of its
+// operations takes the 30 s after which the kernel looks for itself.
+const nvmeVectors = 1
+
 // Kernel parameters. The root partition is waited for by its UUID; the rest
 // saves boot time: no console noise, no self-tests, no mitigations of a CPU that
 // is emulated. A panic ends QEMU, since it may not reboot.
@@ -81,7 +87,7 @@ func (h hardware) args() []string {
 		// What the guest flushed is safe from the end of QEMU as it is: it need
 		// not wait for the host's disk, on a disk that is thrown away.
 		"-blockdev", "driver=qcow2,node-name=root,file.driver=file,file.cache.no-flush=on,cache.no-flush=on,file.filename="+escape(h.overlay),
-		"-device", "nvme,drive=root,serial="+rootSerial+",bus=pcie.0,addr=4",
+		"-device", fmt.Sprintf("nvme,drive=root,serial=%s,bus=pcie.0,addr=4,msix_qsize=%d", rootSerial, nvmeVectors),
 		"-blockdev", "driver=raw,node-name=payload,read-only=on,file.driver=file,file.read-only=on,file.filename="+escape(h.payload),
 		"-device", "virtio-blk-pci,drive=payload,serial=payload,romfile=",
 		"-netdev", h.netdev(), "-device", "virtio-net-pci,netdev=net,romfile=",
@@ -96,7 +102,7 @@ func (h hardware) args() []string {
 		args = append(args,
 			"-blockdev", fmt.Sprintf("driver=raw,node-name=%s,discard=unmap,cache.direct=off,cache.no-flush=off,"+
 				"file.driver=file,file.discard=unmap,file.cache.direct=off,file.cache.no-flush=off,file.filename=%s", d.serial, escape(d.image)),
-			"-device", fmt.Sprintf("nvme,id=%s,drive=%s,serial=%s,bus=%s", d.serial, d.serial, d.serial, portID(d.slot)))
+			"-device", fmt.Sprintf("nvme,id=%s,drive=%s,serial=%s,bus=%s,msix_qsize=%d", d.serial, d.serial, d.serial, portID(d.slot), nvmeVectors))
 	}
 	return args
 }

@@ -63,7 +63,7 @@ func TestNetworkIsClosed(t *testing.T) {
 func TestVolumeAtBoot(t *testing.T) {
 	args := testHardware().args()
 	devices, nodes := values(args, "-device"), values(args, "-blockdev")
-	want := "nvme,id=vol0123456789abcdef0,drive=vol0123456789abcdef0,serial=vol0123456789abcdef0,bus=port9"
+	want := "nvme,id=vol0123456789abcdef0,drive=vol0123456789abcdef0,serial=vol0123456789abcdef0,bus=port9,msix_qsize=1"
 	if !slices.Contains(devices, want) {
 		t.Errorf("devices %q", devices)
 	}

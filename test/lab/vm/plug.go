@@ -130,7 +130,7 @@ func (m *Machine) addDisk(qmp *monitor, d disk) error {
 		return err
 	}
 	err := qmp.execute(ctx, "device_add", map[string]any{
-		"driver": "nvme", "id": d.serial, "drive": d.serial, "serial": d.serial, "bus": portID(d.slot),
+		"driver": "nvme", "id": d.serial, "drive": d.serial, "serial": d.serial, "bus": portID(d.slot), "msix_qsize": nvmeVectors,
 	})
 	if err != nil {
 		return errors.Join(err, qmp.execute(ctx, "blockdev-del", map[string]string{"node-name": d.serial}))

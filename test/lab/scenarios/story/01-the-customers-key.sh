@@ -57,7 +57,9 @@ sed -i "s|^key_arn: .*|key_arn: $second|" /etc/volseal/volumes.d/restored.yaml
 volseal reload
 within 30 'the configuration has followed' is restored notice ''
 expect 'EBS uses the second key too' "$second" "$(labctl volume show "$(field restored volume_id)" | jq -r .key_arn)"
-pg_createcluster -d /srv/restored/15/main 15 restored >/dev/null
+cp -a /etc/postgresql/15/main /etc/postgresql/15/restored
+sed -i -e 's|/var/lib/postgresql/15/main|/srv/restored/15/data|' -e 's|/15/main|/15/restored|; s|15-main|15-restored|' \
+	-e 's|/srv/restored/15/data|/srv/restored/15/main|; s|^port = .*|port = 5433|' /etc/postgresql/15/restored/postgresql.conf
 systemctl start postgresql@15-restored.service
 restored() { runuser -u postgres -- psql -p 5433 -XAtqc "$1"; }
 within 60 'the restored database answers' restored 'select 1'

@@ -36,7 +36,7 @@ say 'key check says what is missing; the customer pastes it'
 exits 10 volseal key check "$first"
 paste "$first"
 exits 0 volseal key check "$first"
-within 60 'the volume is made, with nobody saying it again' is orders phase Mounted
+within 120 'the volume is made, with nobody saying it again' is orders phase Mounted
 make_database
 sql 'create table orders(id int primary key)'
 sql 'insert into orders select generate_series(1, 1000)'

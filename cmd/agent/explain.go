@@ -118,6 +118,9 @@ func (c *cli) next(v volume.Status) []string {
 	if v.Class != fault.None {
 		todo = append(todo, hintFor(v.Hint, v.Class))
 	}
+	if r := v.Rotation; r != nil && r.Class != fault.None {
+		todo = append(todo, "A rotation of its keys is held up, which harms nothing: "+r.Error+" "+hintFor(r.Hint, r.Class))
+	}
 	if v.Notice != "" {
 		todo = append(todo, v.Notice)
 	}

@@ -45,6 +45,7 @@ type Status struct {
 	Wish               Wish          `json:"wish"`
 	Progress           string        `json:"progress"` // of long work, "" when there is none
 	Notice             string        `json:"notice"`   // what should be done about a volume that works; "" if nothing
+	Rotation           *Rotation     `json:"rotation"` // of its keys, under way; null if none
 	// WishSeq counts the wishes recorded for this volume since the agent
 	// started; Answered is the newest of them that a finished pass has dealt
 	// with. An error is news about wish n only once Answered >= n.

@@ -45,6 +45,7 @@ launch() {
 	local kernel
 	kernel=$(sed -n '/^# kernel: /{s///p;q}' "test/lab/scenarios/$1"/*.sh)
 	echo "=== RUN   e2e/$1"
+	: >"$logs/$1" # before anybody looks
 	bin/lab run --kernel "${kernel:-cloud}" "test/lab/scenarios/$1"/*.sh </dev/null >"$logs/$1" 2>&1 &
 	names[$!]=$1 started[$!]=$SECONDS
 }

@@ -4,7 +4,7 @@
 
 within 90 'PostgreSQL answers after the boot' database_up
 expect 'rows' 1001 "$(sql 'select count(*) from kept')"
-within 60 'the rotation is over' rotation orders '' null
+within 120 'the rotation is over' rotation orders '' null
 within 60 'it would survive a reboot' is orders would_survive_reboot true
 keys_on orders
 expect 'tokens in the header' 1 "$(keys_on orders | jq '.tokens | length')"

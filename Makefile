@@ -23,6 +23,7 @@ sum    = $(shell sha256sum $(1) | cut -c1-16)
 TOOLS := $(CACHE)/$(call sum,tools/go.sum)
 LINT  := $(CACHE)/$(call sum,tools/lint/go.sum)
 PROMTOOL := $(CACHE)/promtool
+PROMETHEUS := $(CACHE)/prometheus
 
 # One set of flags for building, vetting, linting and testing, so that all of
 # them share one build cache: the EC2 client alone takes minutes to compile.
@@ -110,11 +111,12 @@ race: test-tools
 	CGO_ENABLED=1 go test -race -skip "^TestNextKeepsItsPromises$$" $(GOTESTFLAGS) ./internal/...
 
 .PHONY: promtool
-promtool: $(PROMTOOL)
+promtool: $(PROMTOOL) $(PROMETHEUS)
 	@[ -z "$(RULES)" ] || $(PROMTOOL) check rules $(RULES)
 	@[ -z "$(RULETESTS)" ] || $(PROMTOOL) test rules $(RULETESTS)
 	@for golden in $(METRICS); do echo "checking $$golden"; $(PROMTOOL) check metrics <"$$golden"; done
 	@echo "checking the dashboard's queries"; PATH="$(CACHE):$$PATH" go test -run '^TestDashboardQueriesParse$$' ./packaging
+	@echo "checking that each panel shows something"; PATH="$(CACHE):$$PATH" go test -run '^TestEveryPanelShows$$' ./test/dashboard
 
 # Exit status 3 means "found some"; any other failure is one of looking them up.
 .PHONY: vuln
@@ -153,6 +155,10 @@ bench: build package lab-tools ## Benchmarks, beside what they are compared to
 fleet: ## Simulate ten thousand hosts against one KMS quota; writes the figures of docs/fleet.md
 	go test ./test/fleet -run '^TestFigures$$' -fleet.full -timeout 60m -v
 
+.PHONY: dashboard
+dashboard: $(PROMTOOL) $(PROMETHEUS) ## Draw the dashboard over a scripted fleet in a real Prometheus; writes the pictures of docs/metrics.md
+	PATH="$(CACHE):$$PATH" go test ./test/dashboard -dashboard.write -v
+
 .PHONY: help
 help: ## This list
 	@awk -F ':.*## ' '/^##@/ {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
@@ -173,5 +179,5 @@ $(LINT)/golangci-lint:
 	@echo "building golangci-lint (once, some minutes)"
 	cd tools/lint && CGO_ENABLED=0 go build -trimpath -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
-$(PROMTOOL):
-	tools/promtool.sh $@
+$(PROMTOOL) $(PROMETHEUS):
+	tools/prometheus.sh $(CACHE)

@@ -121,7 +121,7 @@ func TestJSONIsDocumented(t *testing.T) {
 	sections := sectionsOf(read(t, "cli.md"))
 	for anchor, fields := range map[string][]string{
 		"volume": jsonNames(volume.Status{}), "key": jsonNames(volume.KeyStatus{}), "layer": jsonNames(volume.Layer{}),
-		"check": jsonNames(control.Check{}),
+		"rotation": jsonNames(volume.Rotation{}), "check": jsonNames(control.Check{}),
 	} {
 		if rows := firstCells(sections[anchor]); !slices.Equal(rows, fields) {
 			t.Errorf("cli.md#%s: %v, want %v", anchor, rows, fields)

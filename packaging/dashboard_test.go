@@ -130,7 +130,7 @@ func TestQueriesNameMetrics(t *testing.T) {
 	for _, family := range []string{
 		"volseal_volume_phase", "volseal_volume_error", "volseal_volume_would_survive_reboot", "volseal_decrypt_failures_total",
 		"volseal_mount_refusals_total", "volseal_header_rejections_total", "volseal_key_state", "volseal_kms_requests_total",
-		"volseal_kms_request_duration_seconds", "volseal_step_duration_seconds", "volseal_config_last_reload_successful",
+		"volseal_kms_request_duration_seconds", "volseal_kms_calls_held_total", "volseal_volume_frozen", "volseal_step_duration_seconds", "volseal_config_last_reload_successful",
 	} {
 		if !shown[family] {
 			t.Errorf("the dashboard does not show %s", family)

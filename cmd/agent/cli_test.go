@@ -94,6 +94,13 @@ type scenario struct {
 		// answers the wish unless it says otherwise.
 		Then []json.RawMessage
 	}
+	Rotate map[string]struct { // by name
+		Conflict *volume.ConflictError
+		Fault    *fault.Error
+		Order    volume.RotateOrder // what must have been asked for
+		Answer   volume.RotateAnswer
+		Then     []json.RawMessage // as above
+	}
 	Reload   *control.Error
 	CheckKey map[string]struct { // by ARN
 		Report control.KeyReport
@@ -127,7 +134,7 @@ func serveScenario(ts *testscript.TestScript, neg bool, args []string) {
 			s.Volumes[i].Layers = []volume.Layer{}
 		}
 	}
-	a := &controltest.Agent{OnDo: s.do, OnHeader: s.header}
+	a := &controltest.Agent{OnDo: s.do, OnRotate: s.rotate, OnHeader: s.header}
 	if s.Reload != nil {
 		a.ReloadError = s.Reload
 	}
@@ -170,15 +177,34 @@ func (s scenario) do(a *controltest.Agent, c controltest.Call, wish uint64) erro
 	case d.Fault != nil:
 		return d.Fault
 	}
-	for _, edit := range d.Then {
-		a.Change(c.Name, func(v *volume.Status) {
+	change(a, c.Name, wish, d.Then)
+	return nil
+}
+
+// change makes the edits of a volume's status that answer a wish.
+func change(a *controltest.Agent, name string, wish uint64, edits []json.RawMessage) {
+	for _, edit := range edits {
+		a.Change(name, func(v *volume.Status) {
 			v.WishSeq, v.Answered = wish, wish
 			if err := json.Unmarshal(edit, v); err != nil {
 				panic(err) // the test's own mistake, contained by the server
 			}
 		})
 	}
-	return nil
+}
+
+func (s scenario) rotate(a *controltest.Agent, name string, order volume.RotateOrder, wish uint64) (answer volume.RotateAnswer, err error) {
+	r := s.Rotate[name]
+	switch {
+	case order != r.Order:
+		return answer, fmt.Errorf("asked for %+v, want %+v", order, r.Order)
+	case r.Conflict != nil:
+		return answer, r.Conflict
+	case r.Fault != nil:
+		return answer, r.Fault
+	}
+	change(a, name, wish, r.Then)
+	return r.Answer, nil
 }
 
 func (s scenario) header(verb, name string, order volume.HeaderOrder) (any, error) {

@@ -112,11 +112,14 @@ func (c *cli) next(v volume.Status) []string {
 	if v.Phase == volume.Mounted && !v.WouldSurviveReboot {
 		todo = append(todo, "Do not reboot or stop this instance, and do not detach or lock the volume: it might not come back.")
 	}
-	if frozen(v) {
+	if v.Frozen() {
 		todo = append(todo, "Leave the database waiting: it goes on where it stopped. To lock the volume, to kill the database or to reboot is a power cut for it.")
 	}
 	if v.Class != fault.None {
 		todo = append(todo, hintFor(v.Hint, v.Class))
+	}
+	if r := v.Rotation; r != nil && r.Class != fault.None {
+		todo = append(todo, "A rotation of its keys is held up, which harms nothing: "+r.Error+" "+hintFor(r.Hint, r.Class))
 	}
 	if v.Notice != "" {
 		todo = append(todo, v.Notice)

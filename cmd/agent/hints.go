@@ -160,7 +160,7 @@ func meaningOf(s volume.Status) string {
 	case volume.Attached:
 		return "The EBS volume is attached, and holds no encryption of ours that could be opened."
 	case volume.Sealed:
-		if frozen(s) {
+		if s.Frozen() {
 			return "The volume is mounted but frozen: its key is no longer in the kernel, and all I/O waits until the key is proved usable again."
 		}
 		return "The EBS volume is attached and sealed: no key is in the kernel."
@@ -174,6 +174,3 @@ func meaningOf(s volume.Status) string {
 		return "This volseal does not know the phase; is the agent newer?"
 	}
 }
-
-// frozen: mounted still, without its key. No mapping of another sealed volume is left.
-func frozen(s volume.Status) bool { return s.Phase == volume.Sealed && s.Mapping != "" }

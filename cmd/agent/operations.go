@@ -47,6 +47,11 @@ func (a *agent) Do(_ context.Context, name string, order volume.Order, _ control
 	return a.reconciler.Do(name, order)
 }
 
+// Rotate implements control.Agent.
+func (a *agent) Rotate(ctx context.Context, name string, order volume.RotateOrder, _ control.Peer) (volume.RotateAnswer, error) {
+	return a.reconciler.Rotate(ctx, name, order)
+}
+
 // VerifyHeader implements control.Agent.
 func (a *agent) VerifyHeader(ctx context.Context, name string) (volume.HeaderReport, error) {
 	return a.reconciler.VerifyHeader(ctx, name)

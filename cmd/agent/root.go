@@ -84,6 +84,7 @@ volseal reattach orders --wait=5m`,
 	root.AddCommand(
 		c.statusCommand(), c.explainCommand(),
 		c.createCommand(), c.restoreCommand(), c.initCommand(), c.unlockCommand(), c.lockCommand(), c.reattachCommand(), c.releaseCommand(),
+		c.rotateCommand(),
 		group("header", "The LUKS2 header of a volume", c.headerVerifyCommand(), c.headerBackupCommand(), c.headerRestoreCommand()),
 		group("cache", "The agent's data-key cache", c.cacheFlushCommand()),
 		group("config", "The configuration files", c.configCheckCommand()),

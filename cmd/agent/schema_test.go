@@ -42,7 +42,7 @@ func printedKinds() []printed {
 		{"status", "status, and a line of status --watch; GET /v1/volumes", volume.Snapshot{}},
 		{"volume", "one volume, at the end of --wait; GET /v1/volumes/NAME", volume.Status{}},
 		{"key", "one CMK", volume.KeyStatus{}},
-		{"accepted", "a wish that is recorded: create, restore, init, unlock, lock, reattach, release without --wait", control.Accepted{}},
+		{"accepted", "a wish that is recorded: create, restore, init, unlock, lock, reattach, release, rotate without --wait", control.Accepted{}},
 		{"done", "what is finished when it is answered: cache flush, reload", control.Done{}},
 		{"explain", "explain NAME", explanation{}},
 		{"header-verify", "header verify NAME", volume.HeaderReport{}},
@@ -60,7 +60,7 @@ func printedKinds() []printed {
 // kindsOf are the kinds that a verb may print. Any other verb prints its own.
 func kindsOf(verb string) []string {
 	switch verb {
-	case "create", "restore", "init", "unlock", "lock", "reattach", "release":
+	case "create", "restore", "init", "unlock", "lock", "reattach", "release", "rotate":
 		return []string{"accepted", "volume"}
 	case "reload", "cache flush":
 		return []string{"done"}
@@ -73,14 +73,15 @@ func words() map[reflect.Type][]string {
 	wishes := []volume.Wish{volume.WishMounted, volume.WishSealed, volume.WishDetached}
 	owners := []fault.Owner{fault.Customer, fault.Platform, fault.AWS}
 	return map[reflect.Type][]string{
-		reflect.TypeFor[volume.CheckState]():   {string(volume.CheckOK), string(volume.CheckFailed), string(volume.CheckSkipped)},
-		reflect.TypeFor[control.CheckStatus](): plainTexts(control.CheckStatuses()),
-		reflect.TypeFor[volume.Phase]():        plainTexts(volume.Phases()),
-		reflect.TypeFor[volume.KeyState]():     plainTexts(volume.KeyStates()),
-		reflect.TypeFor[volume.LayerKind]():    plainTexts(volume.Layers()),
-		reflect.TypeFor[volume.Wish]():         plainTexts(wishes),
-		reflect.TypeFor[fault.Class]():         append([]string{""}, plainTexts(fault.Classes())...),
-		reflect.TypeFor[fault.Owner]():         plainTexts(owners),
+		reflect.TypeFor[volume.CheckState]():    {string(volume.CheckOK), string(volume.CheckFailed), string(volume.CheckSkipped)},
+		reflect.TypeFor[control.CheckStatus]():  plainTexts(control.CheckStatuses()),
+		reflect.TypeFor[volume.Phase]():         plainTexts(volume.Phases()),
+		reflect.TypeFor[volume.KeyState]():      plainTexts(volume.KeyStates()),
+		reflect.TypeFor[volume.LayerKind]():     plainTexts(volume.Layers()),
+		reflect.TypeFor[volume.Wish]():          plainTexts(wishes),
+		reflect.TypeFor[fault.Class]():          append([]string{""}, plainTexts(fault.Classes())...),
+		reflect.TypeFor[fault.Owner]():          plainTexts(owners),
+		reflect.TypeFor[volume.RotationStage](): plainTexts(volume.RotationStages()),
 	}
 }
 
@@ -200,6 +201,9 @@ func structSchema(t *testing.T, of reflect.Type) schema {
 		}
 		p := property{name, schemaOf(t, f.Type, false)}
 		p.Description = described[f.Name]
+		if f.Type.Kind() == reflect.Pointer && options == "" && p.Type == "object" {
+			p.Type = []string{"object", "null"}
+		}
 		if row := tableRow(t, of, name); row != "" {
 			p.Description = row
 		}

@@ -40,6 +40,8 @@ type standsError struct {
 func (e *standsError) Error() string {
 	s := e.status
 	switch {
+	case e.order.Verb == volume.VerbRotate && e.outcome != control.Hopeless:
+		return rotationStands(s, e.outcome, e.limit)
 	case e.outcome == control.Superseded:
 		return fmt.Sprintf("An operator wished otherwise meanwhile: %s is now to be %s.", s.Name, s.Wish)
 	case s.Error != "":

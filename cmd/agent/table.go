@@ -163,6 +163,7 @@ func (c *cli) printVolume(s volume.Snapshot) {
 	c.printFact("key", plain(state))
 	fmt.Fprintf(c.stdout, "  %s\n", shown(v.KeyARN)) // the longest of all, in a line of its own
 	c.printLayers(v)
+	c.printRotation(v)
 	if v.Notice != "" {
 		fmt.Fprint(c.stdout, "\n"+wrap("notice: ", v.Notice))
 	}

@@ -72,9 +72,13 @@ func (c *cli) orderCommand(use, short, long string, order func() volume.Order) *
 			return c.wish(cmd.Context(), args[0], order(), w)
 		},
 	}
-	cmd.Flags().Var(&w, waitFlag, "wait until it has come true, or cannot; no longer than `DURATION`, if given")
-	cmd.Flags().Lookup(waitFlag).NoOptDefVal = waitForever
+	addWait(cmd, &w)
 	return cmd
+}
+
+func addWait(cmd *cobra.Command, w *waiting) {
+	cmd.Flags().Var(w, waitFlag, "wait until it has come true, or cannot; no longer than `DURATION`, if given")
+	cmd.Flags().Lookup(waitFlag).NoOptDefVal = waitForever
 }
 
 // otherWords are what people type who know other tools.
@@ -149,6 +153,9 @@ func (c *cli) progress() func(volume.Status) {
 		if s.Class != "" {
 			line += " (" + string(s.Class) + ")"
 		}
+		if s.Rotation != nil {
+			line += ", rotation: " + rotationLine(*s.Rotation)
+		}
 		if line != last {
 			fmt.Fprintln(c.stderr, shown(line))
 			last = line
@@ -171,6 +178,8 @@ func orderTitle(o volume.Order) string {
 		return volume.StepAttach.Title()
 	case volume.VerbRelease:
 		return volume.StepDetach.Title()
+	case volume.VerbRotate:
+		return rotateKeys
 	default:
 		return string(o.Verb)
 	}

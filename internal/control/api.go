@@ -35,6 +35,10 @@ type Agent interface {
 	// volume.Status.Answered. It does not wait for the wish to come true.
 	// Errors: volume.ErrNoSuchVolume, *volume.OrderError, *volume.ConflictError, *fault.Error.
 	Do(ctx context.Context, name string, order volume.Order, by Peer) (wish uint64, err error)
+	// Rotate records that a volume's keys are to be rotated, and does not wait for
+	// it; it may ask KMS about the new CMK first. Errors: *volume.OrderError, and
+	// those of Do.
+	Rotate(ctx context.Context, name string, order volume.RotateOrder, by Peer) (volume.RotateAnswer, error)
 	// VerifyHeader, BackUpHeader and RestoreHeader work on a volume's header and
 	// return when that is done. Errors are those of Do.
 	VerifyHeader(ctx context.Context, name string) (volume.HeaderReport, error)
@@ -63,10 +67,11 @@ type Agent interface {
 
 // Accepted is the answer to a recorded wish.
 type Accepted struct {
-	Volume string      `json:"volume"` // its name
-	Verb   volume.Verb `json:"verb"`
-	Wish   uint64      `json:"wish_seq"` // its number, to be compared with answered_seq of the volume
-	run    string      // the run of the agent that gave the wish its number
+	Volume     string      `json:"volume"` // its name
+	Verb       volume.Verb `json:"verb"`
+	Wish       uint64      `json:"wish_seq"`             // its number, to be compared with answered_seq of the volume
+	Generation int         `json:"generation,omitempty"` // of rotate alone: the volume's, once it has come true
+	run        string      // the run of the agent that gave the wish its number
 }
 
 // Done is the answer to a request that is finished when it is answered.

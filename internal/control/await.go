@@ -123,6 +123,9 @@ func judge(a Accepted, s volume.Status, run string) Outcome {
 	if !answers(a, s, run) {
 		return Pending
 	}
+	if a.Verb == volume.VerbRotate {
+		return judgeRotation(a, s)
+	}
 	switch {
 	case s.Wish != wanted(a.Verb):
 		return Superseded
@@ -134,6 +137,20 @@ func judge(a Accepted, s volume.Status, run string) Outcome {
 		// Closing goes on in quarantine and without a CMK: it only takes access away.
 		return Pending
 	case s.Phase == volume.Quarantined, s.Class != fault.None && !s.Class.WaitingHelps():
+		return Hopeless
+	}
+	return Pending
+}
+
+// judgeRotation: the end of a rotation shows in the volume's generation.
+func judgeRotation(a Accepted, s volume.Status) Outcome {
+	r := s.Rotation
+	switch {
+	case r == nil && s.Generation == a.Generation:
+		return Fulfilled
+	case r == nil, s.Wish != volume.WishMounted:
+		return Superseded
+	case s.Phase == volume.Quarantined, r.Class != fault.None && !r.Class.WaitingHelps():
 		return Hopeless
 	}
 	return Pending

@@ -40,6 +40,7 @@ func routes() []route {
 		{"POST", "/v1/keys/check", Operate, "key-check", nil, true, http.StatusOK, (*Server).checkKey},
 		{"POST", "/v1/cache/flush", Operate, "cache-flush", nil, false, http.StatusOK, (*Server).flushCache},
 		{"POST", "/v1/reload", Operate, "reload", nil, false, http.StatusOK, (*Server).reload},
+		{"POST", "/v1/volumes/{name}/rotate", Destroy, "rotate", nil, true, http.StatusAccepted, (*Server).rotate},
 		{"POST", "/v1/volumes/{name}/header/verify", Operate, "header-verify", nil, false, http.StatusOK, (*Server).verifyHeader},
 		{"POST", "/v1/volumes/{name}/header/backup", Operate, "header-backup", nil, false, http.StatusOK, (*Server).backUpHeader},
 		{"POST", "/v1/volumes/{name}/header/restore", Destroy, "header-restore", nil, true, http.StatusOK, (*Server).restoreHeader},

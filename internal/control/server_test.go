@@ -101,6 +101,7 @@ func TestPermissionTable(t *testing.T) {
 		"POST /v1/volumes/orders/restore":  control.Destroy,
 
 		"POST /v1/volumes/orders/accept-header":  control.Destroy,
+		"POST /v1/volumes/orders/rotate":         control.Destroy,
 		"POST /v1/volumes/orders/header/verify":  control.Operate,
 		"POST /v1/volumes/orders/header/backup":  control.Operate,
 		"POST /v1/volumes/orders/header/restore": control.Destroy,

@@ -32,6 +32,31 @@ func (k *Keyring) Rewrap(ctx context.Context, ref Ref, toARN string, wrapped []b
 	return rewrapped, err
 }
 
+// New returns a new data key that no other volume has or will share, proved by a
+// Decrypt, and its wrapped form.
+func (k *Keyring) New(ctx context.Context, ref Ref) (*Proof, []byte, error) {
+	if ctx.Err() != nil {
+		return nil, nil, errGaveUp(ctx)
+	}
+	var wrapped []byte
+	err := k.call(ctx, ref.KeyARN, func() error {
+		ctx, cancel := context.WithTimeout(ctx, k.window())
+		defer cancel()
+		plain, blob, err := k.kms.GenerateDataKey(ctx, ref.KeyARN, ref.Context)
+		if err == nil {
+			wrapped = blob
+			plain.Destroy() // what counts is what the Decrypt returns
+		}
+		return err
+	})
+	if err != nil {
+		k.heed(ref.KeyARN, err)
+		return nil, nil, err
+	}
+	p, err := k.Prove(ctx, ref, wrapped)
+	return p, wrapped, err
+}
+
 // window is how long a call may take.
 func (k *Keyring) window() time.Duration {
 	k.mu.Lock()

@@ -3,6 +3,9 @@
 package envelope
 
 import (
+	"context"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -67,5 +70,28 @@ func TestRewrapRefusalPurgesNothing(t *testing.T) {
 		if _, err := ring.Rewrap(t.Context(), from, otherARN, wrapped); fault.ReasonOf(err) != "token-wrapped-key" {
 			t.Errorf("%d bytes: %v", len(wrapped), err)
 		}
+	}
+}
+
+// TestNewIsNobodyElses: a data key that replaces another one must not be one that
+// other volumes have, nor be handed to later ones.
+func TestNewIsNobodyElses(t *testing.T) {
+	ring, kms, _ := newTestRing(t, Options{})
+	ref := testRef(t, testARN, "db")
+	seen := map[string]int{}
+	for _, obtain := range []func(context.Context, Ref) (*Proof, []byte, error){ring.Fresh, ring.New, ring.New, ring.Fresh} {
+		p, wrapped, err := obtain(t.Context(), ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Release()
+		seen[string(wrapped)]++
+	}
+	if got := slices.Sorted(maps.Values(seen)); !slices.Equal(got, []int{1, 1, 2}) {
+		t.Errorf("handed out %v times, want a new one twice, and a shared one to two", got)
+	}
+	kms.answer(testARN, revoked())
+	if p, _, err := ring.New(t.Context(), ref); fault.ClassOf(err) != fault.Revoked || p != nil {
+		t.Errorf("refused: %v", err)
 	}
 }

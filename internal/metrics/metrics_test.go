@@ -102,7 +102,8 @@ func TestEverything(t *testing.T) {
 	m := metrics.New(options(volume.Snapshot{
 		Volumes: []volume.Status{
 			{Name: "billing", Phase: volume.Quarantined, Class: fault.Integrity},
-			{Name: "orders", Phase: volume.Mounted, WouldSurviveReboot: true, LastProof: ptr(at(4))},
+			{Name: "ledger", Phase: volume.Sealed, Mapping: "volseal-ledger", Class: fault.Revoked},
+			{Name: "orders", Phase: volume.Mounted, Mapping: "volseal-orders", WouldSurviveReboot: true, LastProof: ptr(at(4))},
 		},
 		Keys: []volume.KeyStatus{{ARN: "arn:aws:kms:us-east-1:111111111111:key/k1", State: volume.KeyUsable}},
 	}))

@@ -86,6 +86,16 @@ const (
 	MountForeign              // something else, at our mount point
 )
 
+// RewrapState is whether the data key is to be wrapped under another CMK.
+type RewrapState int
+
+// The states of a re-wrap.
+const (
+	RewrapNone  RewrapState = iota // there is none, or it is not to be tried again yet
+	RewrapDue                      // while the volume is mounted
+	RewrapFirst                    // before the volume is opened
+)
+
 // stuckAfter is how long an attachment may be "attaching" before it is taken
 // back and tried anew. AWS's own CSI driver allows 90 s.
 const stuckAfter = 90 * time.Second
@@ -103,7 +113,7 @@ type Facts struct {
 	InitWanted  bool // an operator asked, in so many words, to format this volume
 	MayAttach   bool // configuration: attaching and detaching are ours to do
 	Quarantined bool // the claim says so
-	Rewrap      bool // the claim says that the data key is to be wrapped under another CMK
+	Rewrap      RewrapState
 	Stage       Stage
 	Making      MakingState // MakingNothing unless Stage is StageNone
 	Cloud       CloudState

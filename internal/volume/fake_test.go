@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -72,6 +73,9 @@ type world struct {
 	kill       int  // die at the n-th change from now; 0 never
 	after      bool // the change is made before dying
 	killed     bool
+	traced     bool     // note every call that matters to a rotation in trace
+	trace      []string // and, with dies, die at that one, before it does anything
+	dies       int
 	died       func()        // called in the moment of dying
 	ec2        fakeEC2       // volumes and snapshots, where a test has any made
 	published  func()        // called when the mapping appears
@@ -90,7 +94,7 @@ var testMeaning = []byte(`{"uuid":"of the test"}`)
 func (w *world) change(what string, apply func()) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.killed {
+	if err := w.touched(what); err != nil || w.killed {
 		return errKilled
 	}
 	w.calls = append(w.calls, what)
@@ -107,6 +111,26 @@ func (w *world) change(what string, apply func()) error {
 		}
 	}
 	apply()
+	return nil
+}
+
+// touch is a call of a port that changes nothing. It returns an error in a world
+// whose agent is dead.
+func (w *world) touch(what string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.touched(what)
+}
+
+// touched is called with w.mu held.
+func (w *world) touched(what string) error {
+	if !w.traced {
+		return nil
+	}
+	w.trace = append(w.trace, what)
+	if w.killed = w.killed || len(w.trace) == w.dies; w.killed {
+		return errKilled
+	}
 	return nil
 }
 
@@ -205,6 +229,9 @@ func (w *world) Freeze(context.Context, Device, string) (*Header, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.freezes++
+	if err := w.touched("freeze"); err != nil {
+		return nil, err
+	}
 	if w.header == nil || w.torn || w.strange {
 		return nil, &fault.Error{Class: fault.Integrity, Reason: "magic", Cause: "no header"}
 	}
@@ -214,7 +241,11 @@ func (w *world) Freeze(context.Context, Device, string) (*Header, error) {
 func (i *image) frozen() *Header {
 	h := &Header{UUID: i.uuid}
 	for _, t := range i.tokens {
-		h.Candidates = append(h.Candidates, Candidate{Token: t, Meaning: testMeaning})
+		slot, err := strconv.Atoi(t.Keyslots[0])
+		if err != nil {
+			panic(err)
+		}
+		h.Candidates = append(h.Candidates, Candidate{Token: t, Keyslot: slot, Meaning: testMeaning})
 	}
 	return h
 }
@@ -240,6 +271,9 @@ func (w *world) Try(_ context.Context, h *Header, _ int, p *envelope.Secret) err
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.tries++
+	if err := w.touched("try"); err != nil {
+		return err
+	}
 	if len(p.Bytes()) != 32 || w.slotBroken && h.Path == "" { // an image is not the disk
 		return &fault.Error{Class: fault.Integrity, Reason: "keyslot-passphrase", Cause: "The keyslot does not open."}
 	}
@@ -369,6 +403,9 @@ func (w *world) WriteHeader(_ context.Context, _ Device, path string) error {
 // content; that is also what the device holds.
 
 func (w *world) Save(_ context.Context, _ Device, path string) error {
+	if err := w.touch("save"); err != nil {
+		return err
+	}
 	w.mu.Lock()
 	text := string(w.header)
 	if w.torn || w.slotBroken {
@@ -396,6 +433,9 @@ func (w *world) imageAt(path string) (key string, img *image, err error) {
 }
 
 func (w *world) Judge(_ Device, path string) (*Header, error) {
+	if err := w.touch("judge"); err != nil {
+		return nil, err
+	}
 	_, img, err := w.imageAt(path)
 	if err != nil {
 		return nil, err
@@ -429,6 +469,22 @@ func (w *world) Copies(context.Context, Device) (HeaderCopies, error) {
 		return HeaderCopies{Primary: bad, Secondary: good, Differ: bad.Err}, nil
 	}
 	return HeaderCopies{Primary: good, Secondary: good}, nil
+}
+
+// AddKeyslot takes the first keyslot that is free.
+func (w *world) AddKeyslot(_ context.Context, _ Device, path string, keep envelope.Token, present, added *envelope.Secret, seal func(int, []byte) (envelope.Token, error)) error {
+	if len(present.Bytes()) != 32 || len(added.Bytes()) != 32 || present.Equal(added) {
+		return errors.New("not two passphrases")
+	}
+	slot := 0
+	if keep.Keyslots[0] == "0" {
+		slot = 1
+	}
+	t, err := seal(slot, testMeaning)
+	if err != nil {
+		return err
+	}
+	return w.Retoken(context.Background(), Device{}, path, []envelope.Token{keep, t})
 }
 
 func (w *world) Retoken(_ context.Context, _ Device, path string, tokens []envelope.Token) error {
@@ -525,6 +581,7 @@ type fakeKMS struct {
 	err      error
 	delay    time.Duration
 	decrypts int
+	made     int // data keys
 
 	reencrypts int
 	rewrapErr  error
@@ -540,7 +597,11 @@ func (k *fakeKMS) GenerateDataKey(context.Context, string, envelope.Context) (*e
 		return nil, nil, k.err
 	}
 	wrapped := []byte("wrapped by the test")
-	plain := bytes.Repeat([]byte{7}, 32)
+	if k.made > 0 {
+		wrapped = fmt.Appendf(wrapped, " as key %d", k.made)
+	}
+	plain := bytes.Repeat([]byte{byte(7 + k.made)}, 32)
+	k.made++
 	if k.keys == nil {
 		k.keys = map[string][]byte{}
 	}
@@ -597,6 +658,33 @@ func (k *fakeKMS) Decrypt(ctx context.Context, arn string, _ envelope.Context, w
 	return envelope.SecretFrom(plain)
 }
 
+// mortalKMS is the KMS as the agent of a world sees it.
+type mortalKMS struct {
+	*fakeKMS
+	w *world
+}
+
+func (k mortalKMS) GenerateDataKey(ctx context.Context, arn string, ec envelope.Context) (*envelope.Secret, []byte, error) {
+	if err := k.w.touch("generate"); err != nil {
+		return nil, nil, err
+	}
+	return k.fakeKMS.GenerateDataKey(ctx, arn, ec)
+}
+
+func (k mortalKMS) ReEncrypt(ctx context.Context, from, to string, ec envelope.Context, wrapped []byte) ([]byte, error) {
+	if err := k.w.touch("reencrypt"); err != nil {
+		return nil, err
+	}
+	return k.fakeKMS.ReEncrypt(ctx, from, to, ec, wrapped)
+}
+
+func (k mortalKMS) Decrypt(ctx context.Context, arn string, ec envelope.Context, wrapped []byte) (*envelope.Secret, error) {
+	if err := k.w.touch("decrypt"); err != nil {
+		return nil, err
+	}
+	return k.fakeKMS.Decrypt(ctx, arn, ec, wrapped)
+}
+
 func (k *fakeKMS) answer(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -639,7 +727,7 @@ func startHost(t *testing.T, w *world, dir string) *host {
 		t.Fatal(err)
 	}
 	begin := time.Now()
-	ring := envelope.NewKeyring(&w.kms, envelope.Options{Clock: func() time.Duration { return time.Since(begin) }})
+	ring := envelope.NewKeyring(mortalKMS{&w.kms, w}, envelope.Options{Clock: func() time.Duration { return time.Since(begin) }})
 	rec := &recorder{}
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("VOLSEAL_TEST_LOG") != "" {

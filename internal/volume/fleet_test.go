@@ -103,6 +103,10 @@ func (f *fleet) Copies(ctx context.Context, d Device) (HeaderCopies, error) {
 	return f.byDevice(d).Copies(ctx, d)
 }
 
+func (f *fleet) AddKeyslot(ctx context.Context, d Device, path string, keep envelope.Token, present, added *envelope.Secret, seal func(int, []byte) (envelope.Token, error)) error {
+	return f.byDevice(d).AddKeyslot(ctx, d, path, keep, present, added, seal)
+}
+
 func (f *fleet) Retoken(ctx context.Context, d Device, path string, tokens []envelope.Token) error {
 	return f.byDevice(d).Retoken(ctx, d, path, tokens)
 }

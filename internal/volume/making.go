@@ -74,7 +74,7 @@ func (o Order) rewrap(s Spec) Rewrap {
 	if o.KeyARN == "" || o.KeyARN == s.KeyARN {
 		return Rewrap{}
 	}
-	return Rewrap{To: o.KeyARN}
+	return Rewrap{From: s.KeyARN, To: o.KeyARN, First: true}
 }
 
 // newToken is a client token as EC2 takes it: at most 64 characters.

@@ -71,7 +71,7 @@ func (s Step) Title() string {
 //	              ▲ await             │ format,            │ (proof)         │ refused,
 //	              └ take-back         ▼ write-header       ▼                 ▼ or not ours: close, back to Sealed
 //	                                Sealed            Quarantined
-//	                                  └ rewrap first, if the claim says so
+//	                                  └ rewrap, if it must come first                 rewrap ┘ else
 //
 //	closing   Mounted ──unmount──▶ Unlocked ──close──▶ Sealed ──detach──▶ Detached
 //
@@ -190,13 +190,17 @@ func opening(f Facts) Step {
 	return attaching(f)
 }
 
-// keeping leaves a mounted volume alone, unless the policy says otherwise.
+// keeping leaves a mounted volume alone, unless the policy says otherwise. A
+// re-wrap is done under it: nothing that is mounted notices.
 func keeping(f Facts) Step {
 	switch f.Due {
 	case DueLock:
 		return StepUnmount
 	case DueFreeze:
 		return StepFreeze
+	}
+	if f.Rewrap != RewrapNone {
+		return StepRewrap
 	}
 	return StepNone
 }
@@ -230,7 +234,7 @@ func unlocking(f Facts) Step {
 	if f.InitWanted && f.Stage != StageFilesystem {
 		return StepRefuse // there is a header already: formatting it anew would destroy data
 	}
-	if f.Rewrap && f.Stage != StageFilesystem {
+	if f.Rewrap == RewrapFirst && f.Stage != StageFilesystem {
 		return StepRewrap
 	}
 	return StepOpen

@@ -8,7 +8,7 @@ import (
 )
 
 // everyFacts calls visit with every combination of facts that observe can make:
-// about eleven million. Whether a re-wrap is wanted is asked
+// about thirteen million. Whether a re-wrap is wanted is asked
 // where there is a header, which is where it matters.
 func everyFacts(visit func(Facts)) {
 	bools := []bool{false, true}
@@ -24,8 +24,9 @@ func everyFacts(visit func(Facts)) {
 						}
 						everyOrder(f, visit)
 						if f.Header == HeaderLUKS2 {
-							f.Rewrap = true
-							everyOrder(f, visit)
+							for f.Rewrap = RewrapDue; f.Rewrap <= RewrapFirst; f.Rewrap++ {
+								everyOrder(f, visit)
+							}
 						}
 					}
 				}
@@ -90,11 +91,15 @@ func TestNextKeepsItsPromises(t *testing.T) {
 		{"open needs our header on our attached device, and nothing open or mounted", func(f Facts, s Step) bool {
 			return s != StepOpen || f.Device && f.Header == HeaderLUKS2 && f.Cloud == CloudAttached && !f.open() && f.Mount == MountNone
 		}},
-		{"a re-wrap needs our header on our attached device, the claim's word, and no init under way", func(f Facts, s Step) bool {
-			return s != StepRewrap || f.Rewrap && f.Stage != StageFilesystem && f.Header == HeaderLUKS2 && f.Cloud == CloudAttached && !f.InitWanted
+		{"a re-wrap needs the claim's word, and a sound mounted volume that no policy locks", func(f Facts, s Step) bool {
+			return s != StepRewrap || f.Rewrap != RewrapNone && f.phase() == Mounted && f.Mapping == MapSound && f.Due == DueNothing || f.phase() == Sealed
 		}},
-		{"no volume opens before its re-wrap is done", func(f Facts, s Step) bool {
-			return s != StepOpen || !f.Rewrap || f.Stage == StageFilesystem
+		{"or, where it comes first, our header on our attached device, and no init under way", func(f Facts, s Step) bool {
+			return s != StepRewrap || f.phase() == Mounted ||
+				f.Rewrap == RewrapFirst && f.Stage != StageFilesystem && f.Header == HeaderLUKS2 && f.Cloud == CloudAttached && !f.InitWanted
+		}},
+		{"no volume opens before a re-wrap that comes first, and no other stands in the way", func(f Facts, s Step) bool {
+			return s != StepOpen || f.Rewrap != RewrapFirst || f.Stage == StageFilesystem
 		}},
 		{"format needs the word init or create, a blank header area and no claim", func(f Facts, s Step) bool {
 			return s != StepFormat || (f.InitWanted || f.Making == MakingBlank) && f.Header == HeaderBlank && f.Stage == StageNone && f.Device && f.Cloud == CloudAttached
@@ -121,8 +126,9 @@ func TestNextKeepsItsPromises(t *testing.T) {
 		{"mount needs a sound mapping of ours and a valid proof", func(f Facts, s Step) bool {
 			return s != StepMount || f.Mapping == MapSound && f.Opened && f.Proved && f.Device && f.Mount == MountNone
 		}},
-		{"a sound mounted volume is left alone while it should be mounted and no policy says otherwise", func(f Facts, s Step) bool {
-			return f.Wish != WishMounted || f.phase() != Mounted || f.Due != DueNothing || s == StepNone
+		{"a sound mounted volume is left alone, but for a re-wrap, while it should be mounted and no policy says otherwise", func(f Facts, s Step) bool {
+			return f.Wish != WishMounted || f.phase() != Mounted || f.Due != DueNothing ||
+				s == StepNone && f.Rewrap == RewrapNone || s == StepRewrap && f.Rewrap != RewrapNone
 		}},
 		{"an unmounted mapping without a proof is closed, or proved anew by who opened it, unless somebody else mounted it", func(f Facts, s Step) bool {
 			return f.Wish != WishMounted || f.phase() != Unlocked || f.Proved && f.Opened || f.Mount == MountElsewhere ||
@@ -144,7 +150,7 @@ func TestNextKeepsItsPromises(t *testing.T) {
 		}},
 		{"a policy does what it is called, and no more", func(f Facts, s Step) bool {
 			return f.Wish != WishMounted || f.phase() != Mounted ||
-				s == demanded[f.Due]
+				s == demanded[f.Due] || f.Due == DueNothing && s == StepRewrap
 		}},
 		{"a key is given back only to our own frozen mapping, with its device here and by the operator's wish", func(f Facts, s Step) bool {
 			return s != StepResume || f.Mapping == MapFrozen && f.Mount == MountHere && f.Device && f.Wish == WishMounted && f.phase() != Quarantined && !f.Stopping
@@ -281,7 +287,7 @@ func (f Facts) after(s Step) Facts {
 	case StepFormat, StepWriteHeader:
 		f.Stage, f.Header, f.InitWanted, f.Making = StageFilesystem, HeaderLUKS2, false, MakingNothing
 	case StepRewrap:
-		f.Rewrap = false
+		f.Rewrap = RewrapNone
 	case StepOpen:
 		f.Stage, f.Making, f.Mapping, f.Opened, f.Proved = StageReady, MakingNothing, MapSound, true, false // a slow host
 	case StepRenew:

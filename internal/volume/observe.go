@@ -52,7 +52,7 @@ func (w *worker) observe(ctx context.Context) (observed, error) {
 		return o, misconfigured("volume-changed", fmt.Sprintf("The configuration names %s, but %s is open under this name.", o.volumeID, o.claim.VolumeID),
 			"Put the old volume_id back and reload. To change volumes, lock this one first.")
 	}
-	o.facts.Due = w.due(o)
+	o.facts.Due, o.facts.Rewrap = w.due(o), w.rewrapDue(o)
 	o.facts.Opened = w.proof != nil
 	o.facts.Proved = w.proof != nil && w.ports.Keyring.Valid(w.proof)
 	if !o.facts.open() && o.facts.Mount == MountNone {
@@ -81,7 +81,7 @@ func (w *worker) recall() (observed, error) {
 	}
 	o.facts = Facts{
 		Wish: w.claim.Wish, Rebuild: w.rebuild, InitWanted: w.init, MayAttach: w.spec.Attach,
-		Quarantined: w.claim.Quarantine != nil, Stage: w.claim.Stage, Making: w.claim.making(), Rewrap: w.claim.Rewrap.wanted(),
+		Quarantined: w.claim.Quarantine != nil, Stage: w.claim.Stage, Making: w.claim.making(),
 	}
 	if w.rival != "" {
 		return o, misconfigured("volume-shared", fmt.Sprintf("%s is also the volume of %q.", o.volumeID, w.rival),

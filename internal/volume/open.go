@@ -77,8 +77,18 @@ func (w *worker) renew(ctx context.Context, o observed) error {
 	return nil
 }
 
-func (w *worker) freeze(ctx context.Context, o observed) (*Header, error) {
+// frozen is the header as it is on the device. One that a re-wrap's write was cut
+// short in is completed first.
+func (w *worker) frozen(ctx context.Context, o observed) (*Header, error) {
 	h, err := w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
+	if fault.ClassOf(err) == fault.Integrity && o.claim.Rewrap.wanted() {
+		return w.completeHeader(ctx, o, err)
+	}
+	return h, err
+}
+
+func (w *worker) freeze(ctx context.Context, o observed) (*Header, error) {
+	h, err := w.frozen(ctx, o)
 	if err != nil {
 		return nil, w.rejected(o, err)
 	}
@@ -116,6 +126,9 @@ func (w *worker) choose(o observed, h *Header) (Candidate, error) {
 		c := &h.Candidates[i]
 		if err := o.acceptable(c.Token); err != nil {
 			refused = err
+			continue
+		}
+		if o.adding(c.Token) {
 			continue
 		}
 		if best == nil || c.Token.Generation > best.Token.Generation {

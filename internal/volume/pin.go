@@ -17,25 +17,36 @@ type Pin struct {
 	To   string `json:"to"`   // the CMK that opens the volume now
 }
 
-// Rewrap is the intent to have the data key wrapped under another CMK. The zero
-// value is none.
+// Rewrap is the intent to have the volume opened by another wrapped key: its data
+// key wrapped under another CMK. The zero value is none.
 type Rewrap struct {
-	To string `json:"to"`
-	// Abort takes the intent back, as long as the pin has not moved: a token for
-	// the other CMK that is in the header already goes.
+	From string `json:"from,omitempty"` // the CMK that opened the volume when it was ordered
+	To   string `json:"to"`
+	// NewKey: by a new data key in a keyslot of its own, under To, which may be the
+	// same CMK as before.
+	NewKey bool `json:"new_key,omitempty"`
+	// First: the volume is not opened before it is done.
+	First bool `json:"first,omitempty"`
+	// Abort takes the intent back, as long as the pin has not moved: what is in the
+	// header for it already goes.
 	Abort bool `json:"abort,omitempty"`
+	// Moved: the pin has moved. What is left to do is to remove what is old.
+	Moved bool `json:"moved,omitempty"`
 }
 
 func (r Rewrap) wanted() bool { return r.To != "" }
 
 func (c Claim) validatePin() error {
-	for _, arn := range []string{c.Pin.From, c.Pin.To, c.Rewrap.To} {
+	for _, arn := range []string{c.Pin.From, c.Pin.To, c.Rewrap.From, c.Rewrap.To} {
 		if arn != "" && !envelope.ValidKeyARN(arn) {
 			return errors.New("the pin or the re-wrap names what is no key ARN")
 		}
 	}
-	if (c.Pin.From == "") != (c.Pin.To == "") || c.Rewrap.Abort && !c.Rewrap.wanted() {
+	if (c.Pin.From == "") != (c.Pin.To == "") || !c.Rewrap.wanted() && c.Rewrap != (Rewrap{}) {
 		return errors.New("the pin or the re-wrap is incomplete")
+	}
+	if c.Rewrap.Moved && c.Rewrap.Abort {
+		return errors.New("a re-wrap is taken back that cannot be any more")
 	}
 	return nil
 }

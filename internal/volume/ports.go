@@ -255,8 +255,13 @@ type Archive interface {
 	Print(path string) (Fingerprint, error)
 	// Copies judges the two copies of the header on dev apart.
 	Copies(ctx context.Context, dev Device) (HeaderCopies, error)
+	// AddKeyslot makes at path an image of the header on dev with the token keep, and
+	// a keyslot more for added with the token that seal returns, durably; present opens
+	// keep's keyslot, and dev is only read.
+	AddKeyslot(ctx context.Context, dev Device, path string, keep envelope.Token, present, added *envelope.Secret, seal func(keyslot int, meaning []byte) (envelope.Token, error)) error
 	// Retoken makes at path an image of the header on dev with exactly these
-	// tokens of ours, durably; dev is only read.
+	// tokens of ours, and without the keyslots that none of them opens, durably; dev
+	// is only read.
 	Retoken(ctx context.Context, dev Device, path string, tokens []envelope.Token) error
 	// Restore writes an image over the header of dev, flushes, and reads it back.
 	// dev must be unused, or, with a mapping, used by that one alone. still is asked

@@ -32,6 +32,7 @@ func (w *worker) publish(o observed, seq uint64) {
 	s.LastProof = timeOrNil(w.lastProof)
 	s.WouldSurviveReboot = phase == Mounted && s.Wish == WishMounted && w.canary.passed && w.failing.n == 0
 	w.explainFailure(&s)
+	s.Rotation = rotationOf(w.claim, w.rotating)
 	s.Answered = seq
 	w.status = s
 	w.mu.Unlock()

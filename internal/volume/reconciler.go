@@ -32,6 +32,8 @@ const (
 
 	VerbCreate  Verb = "create"  // have EC2 make a volume, format it, then mount it
 	VerbRestore Verb = "restore" // have EC2 make a volume from a snapshot, then mount it
+
+	VerbRotate Verb = "rotate" // other keys under what is mounted; no wish for the volume: see Rotate
 )
 
 // Order is what an operator asks of a volume: a verb, and what that verb needs to

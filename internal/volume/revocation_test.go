@@ -46,10 +46,10 @@ func rebooted(t *testing.T, w *world, dir string, p Policy) *host {
 	return h
 }
 
-func sealed(s Status) bool { return s.Phase == Sealed && s.Class == fault.Revoked && s.Mapping == "" }
+func sealed(s Status) bool { return s.Phase == Sealed && s.Class == fault.Revoked && !s.Frozen() }
 
 func frozenStatus(s Status) bool {
-	return s.Phase == Sealed && s.Class == fault.Revoked && s.Mapping != ""
+	return s.Frozen() && s.Class == fault.Revoked
 }
 
 func well(s Status) bool { return s.Phase == Mounted && s.WouldSurviveReboot && s.Class == fault.None }

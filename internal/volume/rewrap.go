@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/volseal/volseal/internal/envelope"
 	"github.com/volseal/volseal/internal/fault"
@@ -32,8 +33,9 @@ import (
 // device, by a live Decrypt; and the pin moves before it goes, so that at no moment a
 // volume needs a CMK that nobody remembers.
 //
-// Nothing here asks whether the volume is open: dm-crypt does not look at the
-// header again.
+// It is done while the volume is mounted: dm-crypt does not look at the header
+// again. Only a volume that must not be opened before, see Rewrap.First, is
+// re-wrapped while it is sealed.
 
 // rewrap does what is left of a re-wrap, or of taking one back.
 func (w *worker) rewrap(ctx context.Context, o observed) error {
@@ -48,9 +50,11 @@ func (w *worker) rewrap(ctx context.Context, o observed) error {
 	case o.claim.Stage == StageNone:
 		return w.claimReady(o, r.header, r.opens) // a volume that was never open here, from a snapshot: it is known before it is changed
 	case (r.moved || o.claim.Rewrap.Abort) && r.other != nil:
-		return w.writeTokens(ctx, o, r.opens.Token) // what is not needed any more goes
+		return w.leaveToken(ctx, o, r.opens.Token) // what is not needed any more goes
 	case r.moved || o.claim.Rewrap.Abort:
 		return w.endRewrap(ctx, o)
+	case r.other == nil && o.claim.Rewrap.NewKey:
+		return w.addNewKey(ctx, o, r)
 	case r.other == nil:
 		return w.addNewToken(ctx, o, r)
 	}
@@ -69,21 +73,14 @@ type rewrapping struct {
 
 func (r *rewrapping) release() { r.proof.Release() }
 
-// readRewrap judges the header on the device as an opening does. One that a write
-// of ours was cut short in is completed first.
+// readRewrap judges the header on the device as an opening does.
 func (w *worker) readRewrap(ctx context.Context, o observed) (*rewrapping, error) {
-	h, err := w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
-	if fault.ClassOf(err) == fault.Integrity {
-		h, err = w.completeHeader(ctx, o, err)
-	}
+	h, err := w.freeze(ctx, o)
 	if err != nil {
-		return nil, w.rejected(o, err)
+		return nil, err
 	}
 	defer w.ports.Crypt.Discard(h)
-	if err := o.expects(h); err != nil {
-		return nil, w.rejected(o, err)
-	}
-	r := &rewrapping{header: h, moved: o.spec.KeyARN == o.claim.Rewrap.To}
+	r := &rewrapping{header: h, moved: o.rotated()}
 	if r.opens, err = w.choose(o, h); err != nil {
 		return nil, w.rejected(o, err)
 	}
@@ -99,19 +96,24 @@ func (w *worker) readRewrap(ctx context.Context, o observed) (*rewrapping, error
 	return r, nil
 }
 
-// otherToken is the token of the other CMK of a re-wrap: before the pin moved, the
-// one for the new CMK; afterwards, whatever else stands beside the one that opens.
+// otherToken is the other token of a re-wrap: before the pin moved, the one that was
+// added; afterwards, whatever else stands beside the one that opens.
 func otherToken(h *Header, opens Candidate, o observed) *Candidate {
-	moved := o.spec.KeyARN == o.claim.Rewrap.To
+	moved := o.rotated()
 	for i := range h.Candidates {
 		c := &h.Candidates[i]
 		switch {
-		case c.Keyslot != opens.Keyslot || string(c.Token.MAC) == string(opens.Token.MAC):
-		case moved, c.Token.KeyARN == o.claim.Rewrap.To && c.Token.EncryptionContext.Equal(o.spec.Context) && c.Token.Generation == opens.Token.Generation+1:
+		case string(c.Token.MAC) == string(opens.Token.MAC):
+		case moved, o.claim.Rewrap.added(*c, opens) && c.Token.EncryptionContext.Equal(o.spec.Context):
 			return c
 		}
 	}
 	return nil
+}
+
+// added reports whether the candidate is what this re-wrap has put beside opens.
+func (r Rewrap) added(c, opens Candidate) bool {
+	return c.Token.KeyARN == r.To && c.Token.Generation == opens.Token.Generation+1 && (c.Keyslot != opens.Keyslot) == r.NewKey
 }
 
 // completeHeader ends a write that was cut short; any other header that was refused
@@ -171,7 +173,16 @@ func (w *worker) addNewToken(ctx context.Context, o observed, r *rewrapping) err
 	if err := w.seal(ctx, o, r, &t); err != nil {
 		return err
 	}
-	return w.writeTokens(ctx, o, t, r.opens.Token)
+	return w.putImage(ctx, o, o.afterwards(), func(path string) error {
+		return w.ports.Archive.Retoken(ctx, o.device, path, []envelope.Token{t, r.opens.Token})
+	})
+}
+
+// leaveToken leaves one token, and the keyslot that it opens.
+func (w *worker) leaveToken(ctx context.Context, o observed, t envelope.Token) error {
+	return w.putImage(ctx, o, o, func(path string) error {
+		return w.ports.Archive.Retoken(ctx, o.device, path, []envelope.Token{t})
+	})
 }
 
 // seal gives the new token its MAC, by a proof of its own: what was wrapped anew
@@ -200,6 +211,9 @@ func (w *worker) proveOther(ctx context.Context, o observed, r *rewrapping, t en
 	if err = w.keyAnswered(ctx, s, err); err != nil {
 		return nil, ofNewKey(err)
 	}
+	if o.claim.Rewrap.NewKey {
+		return proof, nil // it shall differ; what it is good for, the keyslot tells
+	}
 	if err := r.proof.Same(proof); err != nil {
 		proof.Release()
 		return nil, ofNewKey(err)
@@ -221,18 +235,16 @@ func ofNewKey(err error) error {
 	}
 }
 
-// writeTokens gives the header exactly these tokens; the first is the one that
-// the result is tried by. It is tried in the image before and on the device after.
-func (w *worker) writeTokens(ctx context.Context, o observed, tokens ...envelope.Token) error {
+// putImage puts onto the device an image that build makes. It is tried before,
+// as the volume is to be opened with it; whoever reads it next tries it on the device.
+func (w *worker) putImage(ctx context.Context, o, as observed, build func(path string) error) error {
 	if _, err := w.ports.Claims.Draft(o.spec.Name); err != nil { // makes the directory
 		return err
 	}
 	path := w.ports.Claims.Image(o.spec.Name, intendedImage)
-	if err := w.ports.Archive.Retoken(ctx, o.device, path, tokens); err != nil {
+	if err := build(path); err != nil {
 		return err
 	}
-	as := o
-	as.spec.KeyARN = tokens[0].KeyARN
 	h, err := w.ports.Archive.Judge(o.device, path)
 	if err != nil {
 		return err
@@ -252,8 +264,7 @@ func (w *worker) movePin(ctx context.Context, o observed, r *rewrapping) error {
 		return err
 	}
 	proof.Release()
-	as := o
-	as.spec.KeyARN = o.claim.Rewrap.To
+	as := o.afterwards()
 	if _, err := w.backUp(ctx, as); err != nil { // reads the device, and tries what it read
 		return err
 	}
@@ -262,7 +273,10 @@ func (w *worker) movePin(ctx context.Context, o observed, r *rewrapping) error {
 		if c.Rewrap != o.claim.Rewrap || c.pinned(w.spec).KeyARN != o.spec.KeyARN {
 			return // somebody spoke meanwhile, and what was proved is not what is meant now: the next pass begins anew
 		}
-		c.Pin, moved = Pin{From: w.spec.KeyARN, To: as.spec.KeyARN}, true
+		moved, c.Rewrap.Moved = true, true
+		if c.Pin = (Pin{From: w.spec.KeyARN, To: as.spec.KeyARN}); c.Pin.From == c.Pin.To {
+			c.Pin = Pin{} // the CMK is what the configuration says
+		}
 		c.Generation, c.Binding = r.other.Token.Generation, as.spec.Binding()
 	})
 	if err == nil && moved {
@@ -286,6 +300,7 @@ func (w *worker) endRewrap(ctx context.Context, o observed) error {
 	if err != nil {
 		return err
 	}
+	w.canary.due = time.Time{}                                  // the next boot would find another header than the last exam did
 	os.Remove(w.ports.Claims.Image(o.spec.Name, intendedImage)) // the backup is equal
 	w.moved()
 	return nil

@@ -45,6 +45,7 @@ type Status struct {
 	Wish               Wish          `json:"wish"`
 	Progress           string        `json:"progress"` // of long work, "" when there is none
 	Notice             string        `json:"notice"`   // what should be done about a volume that works; "" if nothing
+	Rotation           *Rotation     `json:"rotation"` // of its keys, under way; null if none
 	// WishSeq counts the wishes recorded for this volume since the agent
 	// started; Answered is the newest of them that a finished pass has dealt
 	// with. An error is news about wish n only once Answered >= n.
@@ -64,6 +65,10 @@ func (s Status) Satisfied() bool {
 	}
 	return false
 }
+
+// Frozen reports whether the volume is mounted without its key, so that all its
+// I/O waits. No mapping of another sealed volume is left.
+func (s Status) Frozen() bool { return s.Phase == Sealed && s.Mapping != "" }
 
 // KeyState is the last word on one CMK.
 type KeyState string

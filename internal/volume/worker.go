@@ -57,6 +57,7 @@ type worker struct {
 	rebuild   bool
 	init      bool
 	failing   failing
+	rotating  failing // of a re-wrap under a mounted volume: it stands in nobody's way
 	pause     pause
 	awaiting  time.Time // since when EC2 or the kernel has been waited for
 	attaching time.Time // since when EC2 has said "attaching", by our own clock
@@ -78,6 +79,7 @@ type notes struct {
 	verb    bool // an operator's verb: it replaces the one before
 	rebuild bool
 	init    bool
+	rotate  bool // an operator's word about the keys: it concerns nothing else
 }
 
 func newWorker(spec Spec, probe time.Duration, p Ports, told, moved func()) *worker {
@@ -94,7 +96,7 @@ func newWorker(spec Spec, probe time.Duration, p Ports, told, moved func()) *wor
 	w.claim, w.claimErr = p.Claims.Load(spec.Name)
 	w.status = Status{Name: spec.Name, Phase: Detached, Wish: WishMounted, Who: []fault.Owner{}, Layers: []Layer{}}
 	if w.claimErr == nil {
-		w.status.Wish = w.claim.Wish
+		w.status.Wish, w.status.Rotation = w.claim.Wish, rotationOf(w.claim, failing{})
 	}
 	w.describe(&w.status, spec, w.claim)
 	return w
@@ -222,10 +224,13 @@ func (w *worker) takeNotes() (seq uint64, fresh bool) {
 	if n.fresh {
 		w.failing, w.awaiting, w.released = failing{}, time.Time{}, false
 	}
+	if n.fresh || n.rotate {
+		w.rotating = failing{}
+	}
 	if n.fresh && !n.verb { // an edit; a wish for what is so already waits for no exam
 		w.canary.passed, w.cloudSaw = false, time.Time{}
 	}
-	return w.status.WishSeq, n.fresh
+	return w.status.WishSeq, n.fresh || n.rotate
 }
 
 // take takes one step and tells the recorder and the journal.
@@ -294,6 +299,10 @@ func (w *worker) dispatch(ctx context.Context, step Step, o observed) error {
 
 // settle turns the outcome of a pass into what happens next.
 func (w *worker) settle(o observed, step Step, err error) (rest time.Duration, again bool) {
+	if step == StepRewrap && o.facts.Rewrap == RewrapDue {
+		w.rewrapped(err)
+		return 0, true // whatever came of it, the rest goes on
+	}
 	if err != nil {
 		w.fail(o, step, err)
 		if examined(o, step) && w.due(o) != DueNothing {
@@ -348,7 +357,11 @@ func (w *worker) restWhenIdle(o observed) time.Duration {
 	if o.facts.phase() != Mounted {
 		return resync
 	}
-	return min(resync, max(time.Until(w.canary.due), time.Second))
+	rest := min(resync, time.Until(w.canary.due))
+	if w.rotating.n > 0 {
+		rest = min(rest, time.Until(w.rotating.retry))
+	}
+	return max(rest, time.Second)
 }
 
 // await waits for EC2 or the kernel, and says so when that takes too long.

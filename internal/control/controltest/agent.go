@@ -26,6 +26,8 @@ type Agent struct {
 	// OnDo, if set, is called without any lock after a wish was numbered. Its
 	// error refuses the wish.
 	OnDo func(a *Agent, c Call, wish uint64) error
+	// OnRotate, if set, is called as OnDo is, and its answer is completed with the wish.
+	OnRotate func(a *Agent, name string, order volume.RotateOrder, wish uint64) (volume.RotateAnswer, error)
 	// OnHeader, if set, answers the three requests about a header: verb is the last
 	// word of the path, and the answer of the type that belongs to it.
 	OnHeader func(verb, name string, order volume.HeaderOrder) (any, error)
@@ -110,6 +112,23 @@ func (a *Agent) Do(_ context.Context, name string, order volume.Order, by contro
 		}
 	}
 	return wish, nil
+}
+
+// Rotate numbers the wish and has OnRotate act on it.
+func (a *Agent) Rotate(_ context.Context, name string, order volume.RotateOrder, _ control.Peer) (answer volume.RotateAnswer, err error) {
+	v, ok := a.Volume(name)
+	if !ok {
+		return answer, volume.ErrNoSuchVolume
+	}
+	if err := order.Validate(); err != nil {
+		return answer, err
+	}
+	wish := v.WishSeq + 1
+	if a.OnRotate != nil {
+		answer, err = a.OnRotate(a, name, order, wish)
+	}
+	answer.Wish = wish
+	return answer, err
 }
 
 // VerifyHeader is OnHeader's answer.

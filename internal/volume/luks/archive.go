@@ -175,7 +175,8 @@ func (l *LUKS) Restore(ctx context.Context, dev volume.Device, path, mapping str
 		return err
 	}
 	for _, part := range writingOrder() {
-		if bytes.Equal(b[part.from:part.to], image[part.from:part.to]) {
+		part = part.unlike(b, image)
+		if part.from == part.to {
 			continue
 		}
 		copy(b[part.from:part.to], image[part.from:part.to])
@@ -184,6 +185,19 @@ func (l *LUKS) Restore(ctx context.Context, dev volume.Device, path, mapping str
 		}
 	}
 	return d.readBack(ctx, b, image)
+}
+
+// unlike leaves out the blocks at both ends that are equal already: a keyslot that
+// is in use is not written again because another one is new.
+func (s span) unlike(a, b []byte) span {
+	same := func(at int64) bool { return bytes.Equal(a[at:at+blockBytes], b[at:at+blockBytes]) }
+	for s.from < s.to && same(s.from) {
+		s.from += blockBytes
+	}
+	for s.from < s.to && same(s.to-blockBytes) {
+		s.to -= blockBytes
+	}
+	return s
 }
 
 func (l *LUKS) openForRestore(dev volume.Device, mapping string) (*disk, error) {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -313,5 +314,90 @@ func TestRetokenClearsOurs(t *testing.T) {
 	}
 	if len(m.Tokens) != 3 || m.Tokens["9"] == nil || m.Tokens["5"] != nil || m.Tokens["1"] == nil {
 		t.Errorf("tokens: %v", m.Tokens)
+	}
+}
+
+// TestAddKeyslot is a new data key's way through the header: both passphrases open
+// their own keyslot, then the new one alone. The device is only read until Restore, and then
+// not written where the keyslot in use is.
+func TestAddKeyslot(t *testing.T) {
+	t.Parallel()
+	needCryptsetup(t)
+	l, dev := newLUKS(t), builtDisk(t)
+	before, mac := sumOf(t, dev.Path), secretOf(t, 4)
+	old := frozen(t, l, dev).Candidates[0]
+	image := filepath.Join(t.TempDir(), "orders", "intended.img")
+	seal := func(keyslot int, meaning []byte) (envelope.Token, error) {
+		next := old.Token
+		next.Generation, next.Keyslots = 2, []string{fmt.Sprint(keyslot)}
+		err := next.Seal(mac, meaning)
+		return next, err
+	}
+	if err := l.AddKeyslot(t.Context(), dev, image, old.Token, secretOf(t, 1), secretOf(t, 3), seal); err != nil {
+		t.Fatal(detail(err))
+	}
+	if sumOf(t, dev.Path) != before {
+		t.Fatal("the device was written to")
+	}
+	if err := l.Restore(t.Context(), dev, image, "", still); err != nil {
+		t.Fatal(detail(err))
+	}
+	h := frozen(t, l, dev)
+	if len(h.Candidates) != 2 || !bytes.Equal(h.Candidates[0].Meaning, old.Meaning) || h.Candidates[1].Keyslot != 1 {
+		t.Fatalf("candidates %+v", h.Candidates)
+	}
+	if err := h.Candidates[1].Token.Verify(mac, h.Candidates[1].Meaning); err != nil {
+		t.Error(err)
+	}
+	for slot, passphrase := range map[int]byte{0: 1, 1: 3} {
+		if err := l.Try(t.Context(), h, slot, secretOf(t, passphrase)); err != nil {
+			t.Errorf("keyslot %d: %v", slot, detail(err))
+		}
+	}
+	if err := l.Retoken(t.Context(), dev, image, []envelope.Token{h.Candidates[1].Token}); err != nil {
+		t.Fatal(detail(err))
+	}
+	if err := l.Restore(t.Context(), dev, image, "", still); err != nil {
+		t.Fatal(detail(err))
+	}
+	h = frozen(t, l, dev)
+	if len(h.Candidates) != 1 || h.Candidates[0].Keyslot != 1 {
+		t.Fatalf("candidates %+v", h.Candidates)
+	}
+	if err := l.Try(t.Context(), h, 1, secretOf(t, 3)); err != nil {
+		t.Error(detail(err))
+	}
+	if err := l.Try(t.Context(), h, 0, secretOf(t, 1)); err == nil {
+		t.Error("the old keyslot opens")
+	}
+}
+
+// TestAddKeyslotFailureLeavesNothing: with a wrong passphrase no image is made.
+func TestAddKeyslotFailureLeavesNothing(t *testing.T) {
+	t.Parallel()
+	needCryptsetup(t)
+	l, dev := newLUKS(t), builtDisk(t)
+	old := frozen(t, l, dev).Candidates[0]
+	image := filepath.Join(t.TempDir(), "orders", "intended.img")
+	never := func(int, []byte) (envelope.Token, error) { t.Error("sealed"); return envelope.Token{}, nil }
+	if err := l.AddKeyslot(t.Context(), dev, image, old.Token, secretOf(t, 3), secretOf(t, 4), never); err == nil {
+		t.Error("a wrong passphrase is accepted")
+	}
+	if left, err := os.ReadDir(filepath.Dir(image)); err == nil && len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestUnlike: only what differs is written, from the first block to the last.
+func TestUnlike(t *testing.T) {
+	t.Parallel()
+	a, b := make([]byte, 8*blockBytes), make([]byte, 8*blockBytes)
+	whole := span{blockBytes, 7 * blockBytes}
+	if s := whole.unlike(a, b); s.from != s.to {
+		t.Errorf("equal: %+v", s)
+	}
+	b[0], b[3*blockBytes], b[5*blockBytes+1], b[7*blockBytes] = 1, 1, 1, 1
+	if s := whole.unlike(a, b); s != (span{3 * blockBytes, 6 * blockBytes}) {
+		t.Errorf("unlike: %+v", s)
 	}
 }

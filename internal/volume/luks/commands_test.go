@@ -42,6 +42,16 @@ func TestCommands(t *testing.T) {
 			build: removeTokenOptions{image: "/var/i", id: 3}.command,
 			want:  "cryptsetup token remove --batch-mode --disable-external-tokens --token-id 3 -- /var/i",
 		},
+		"add key": {
+			build: addKeyOptions{image: "/var/i", present: key, added: secretOf(t, 2)}.command,
+			want: "cryptsetup luksAddKey --batch-mode --disable-external-tokens --hash sha256 --pbkdf pbkdf2 --pbkdf-force-iterations 1000" +
+				" --key-file - --keyfile-size 32 --new-keyfile-size 32 -- /var/i -",
+			stdin: append(bytes.Clone(key.Bytes()), secretOf(t, 2).Bytes()...),
+		},
+		"kill slot": {
+			build: killSlotOptions{image: "/var/i", keyslot: 1}.command,
+			want:  "cryptsetup luksKillSlot --batch-mode --disable-external-tokens -- /var/i 1",
+		},
 		"open": {
 			build: openOptions{device: "/dev/nvme1n1", header: "/run/h", keyslot: 3, mapping: "volseal-orders.pending", passphrase: key}.command,
 			want: "cryptsetup open --type luks2 --batch-mode --disable-external-tokens --key-slot 3 --key-file - --keyfile-size 32 --tries 1" +
@@ -69,8 +79,8 @@ func TestCommands(t *testing.T) {
 			if diff := cmp.Diff(c.want, line); diff != "" {
 				t.Error(diff)
 			}
-			if !bytes.Equal(got.stdin, c.stdin) {
-				t.Errorf("standard input is %d bytes", len(got.stdin))
+			if in := append(bytes.Clone(got.stdin), got.then...); !bytes.Equal(in, c.stdin) {
+				t.Errorf("standard input is %d bytes", len(in))
 			}
 			if got.limit <= 0 {
 				t.Error("no time limit")

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -19,33 +18,17 @@ import (
 )
 
 // Retoken makes at path (0600, durable) an image of the header on dev whose
-// tokens of volseal are exactly these; all else is as it is on dev, which is
-// only read. The image has passed every check of Freeze; else path is untouched.
+// tokens of volseal are exactly these, and which has no keyslot that none of them
+// opens; all else is as it is on dev, which is only read. The image has passed every
+// check of Freeze; else path is untouched.
 //
 // cryptsetup edits an image and never the device: it promises no order between
 // the two copies, and a power cut between them would leave a header that is
 // refused. Restore writes them in an order that a repetition completes.
-func (l *LUKS) Retoken(ctx context.Context, dev volume.Device, path string, tokens []envelope.Token) (err error) {
-	image := path + ".new"
-	if err := l.Save(ctx, dev, image); err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(image)
-		}
-	}()
-	if err := l.editTokens(ctx, image, tokens); err != nil {
-		return err
-	}
-	h, err := l.examine(ctx, image)
-	if err != nil {
-		return err
-	}
-	if !sameTokens(h.candidates, tokens) {
-		return errors.New("the header that was built does not hold the tokens that were asked for")
-	}
-	return commit(image, path)
+func (l *LUKS) Retoken(ctx context.Context, dev volume.Device, path string, tokens []envelope.Token) error {
+	return l.edit(ctx, dev, path, func(image string) ([]envelope.Token, error) {
+		return tokens, l.setTokens(ctx, image, tokens)
+	})
 }
 
 // editTokens adds before it removes, as everything here does.

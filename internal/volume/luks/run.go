@@ -37,7 +37,8 @@ var (
 type command struct {
 	tool  string // looked up in the runner's path
 	args  []string
-	stdin []byte // at most maxStdin; may be a view of a Secret
+	stdin []byte // may be a view of a Secret
+	then  []byte // follows it, and may be one too; together at most maxStdin
 	limit time.Duration
 }
 
@@ -52,7 +53,7 @@ func (r runner) run(ctx context.Context, c command) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, err := filledPipe(c.stdin)
+	in, err := filledPipe(c.stdin, c.then)
 	if err != nil {
 		return nil, err
 	}
@@ -113,15 +114,18 @@ func (r runner) find(tool string) (string, error) {
 // filledPipe returns the read end of a pipe that holds data and then ends. The
 // bytes go from the caller's memory straight into the kernel: no goroutine and
 // no buffer of ours ever holds a copy.
-func filledPipe(data []byte) (*os.File, error) {
-	if len(data) > maxStdin {
-		return nil, fmt.Errorf("%d bytes for a tool's standard input", len(data))
+func filledPipe(first, then []byte) (*os.File, error) {
+	if n := len(first) + len(then); n > maxStdin {
+		return nil, fmt.Errorf("%d bytes for a tool's standard input", n)
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make pipe: %w", err)
 	}
-	_, err = w.Write(data)
+	_, err = w.Write(first)
+	if err == nil {
+		_, err = w.Write(then)
+	}
 	if cerr := w.Close(); err == nil {
 		err = cerr
 	}

@@ -81,11 +81,11 @@ func (f *onFile) Open(ctx context.Context, _ volume.Device, h *volume.Header, sl
 	return nil
 }
 
-func (f *onFile) Restore(ctx context.Context, dev volume.Device, path, mapping string, still func(context.Context) error) error {
+func (f *onFile) Restore(ctx context.Context, dev volume.Device, path, _ string, still func(context.Context) error) error {
 	torn := false
 	f.locked(func() { f.tear--; torn = f.tear == 0 })
 	if !torn {
-		return f.LUKS.Restore(ctx, dev, path, mapping, still)
+		return f.LUKS.Restore(ctx, dev, path, "", still) // who holds a file, no sysfs tells
 	}
 	b, err := readMetadata(path)
 	if err != nil {
@@ -122,23 +122,31 @@ func (m onFileMounts) Stop(context.Context, string) error {
 type rememberingKMS struct {
 	mu   sync.Mutex
 	keys map[string]string // by wrapped key: the CMK
+	data map[string]byte   // and what the data key is made of
 }
 
-func (k *rememberingKMS) wrap(arn string) []byte {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+func (k *rememberingKMS) wrap(arn string, data byte) []byte {
 	wrapped := bytes.Repeat([]byte{byte(len(k.keys) + 1)}, 184)
-	k.keys[string(wrapped)] = arn
+	k.keys[string(wrapped)], k.data[string(wrapped)] = arn, data
 	return wrapped
 }
 
-func (k *rememberingKMS) GenerateDataKey(_ context.Context, arn string, _ envelope.Context) (*envelope.Secret, []byte, error) {
-	s, err := envelope.SecretFrom(bytes.Repeat([]byte{7}, 32))
-	return s, k.wrap(arn), err
+func newRememberingKMS() *rememberingKMS {
+	return &rememberingKMS{keys: map[string]string{}, data: map[string]byte{}}
 }
 
-func (k *rememberingKMS) ReEncrypt(_ context.Context, _, to string, _ envelope.Context, _ []byte) ([]byte, error) {
-	return k.wrap(to), nil
+func (k *rememberingKMS) GenerateDataKey(_ context.Context, arn string, _ envelope.Context) (*envelope.Secret, []byte, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	data := byte(len(k.keys) + 1)
+	s, err := envelope.SecretFrom(bytes.Repeat([]byte{data}, 32))
+	return s, k.wrap(arn, data), err
+}
+
+func (k *rememberingKMS) ReEncrypt(_ context.Context, _, to string, _ envelope.Context, wrapped []byte) ([]byte, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.wrap(to, k.data[string(wrapped)]), nil
 }
 
 func (k *rememberingKMS) Decrypt(_ context.Context, arn string, _ envelope.Context, wrapped []byte) (*envelope.Secret, error) {
@@ -147,7 +155,7 @@ func (k *rememberingKMS) Decrypt(_ context.Context, arn string, _ envelope.Conte
 	if k.keys[string(wrapped)] != arn {
 		return nil, &fault.Error{Class: fault.Integrity, Reason: "IncorrectKeyException", Cause: "Wrapped by another CMK."}
 	}
-	return envelope.SecretFrom(bytes.Repeat([]byte{7}, 32))
+	return envelope.SecretFrom(bytes.Repeat([]byte{k.data[string(wrapped)]}, 32))
 }
 
 // agent runs a reconciler on the file until stop.
@@ -216,7 +224,7 @@ func TestWorkerOnRealHeaders(t *testing.T) {
 	t.Parallel()
 	needCryptsetup(t)
 	const other = "arn:aws:kms:us-east-1:222222222222:key/bbbbbbbb-bbbb-cccc-dddd-eeeeeeeeeeee"
-	dir, kms := t.TempDir(), &rememberingKMS{keys: map[string]string{}}
+	dir, kms := t.TempDir(), newRememberingKMS()
 	f := &onFile{LUKS: newLUKS(t), dev: blankDisk(t)}
 	r, stop := f.agent(t, dir, kms)
 	defer func() { stop() }()
@@ -239,12 +247,13 @@ func TestWorkerOnRealHeaders(t *testing.T) {
 	awaitStatus(t, r, "sealed", func(s volume.Status) bool { return s.Phase == volume.Sealed && s.Satisfied() })
 
 	for n, arn := range []string{other, testARN} { // and back again
-		stop()
-		intendRewrap(t, dir, arn)
-		f.locked(func() { f.tear = n + 1 })
-		r, stop = f.agent(t, dir, kms)
 		order(t, r, volume.VerbUnlock)
-		s := awaitStatus(t, r, "mounted", isMounted)
+		awaitStatus(t, r, "mounted", isMounted)
+		f.locked(func() { f.tear = n + 1 })
+		if _, err := r.Rotate(t.Context(), "orders", volume.RotateOrder{KeyARN: arn}); err != nil {
+			t.Fatal(err)
+		}
+		s := awaitStatus(t, r, "moved", func(s volume.Status) bool { return isMounted(s) && s.Rotation == nil })
 		if s.KeyARN != arn || s.Generation != n+2 {
 			t.Errorf("status %+v", s)
 		}
@@ -256,26 +265,66 @@ func TestWorkerOnRealHeaders(t *testing.T) {
 		order(t, r, volume.VerbLock)
 		awaitStatus(t, r, "sealed", func(s volume.Status) bool { return s.Phase == volume.Sealed && s.Satisfied() })
 	}
-	if got := slices.Sorted(maps.Values(kms.keys)); !slices.Equal(got, []string{testARN, testARN, other}) {
-		t.Errorf("wrapped by %v: once at init, once for each move", got)
+	if got := slices.Sorted(maps.Values(kms.keys)); !slices.Equal(got, []string{testARN, testARN, other, other}) {
+		t.Errorf("wrapped by %v: once at init, once for each move, and once to try a CMK that was never used", got)
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, "headers", "orders", "*intended*")); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }
 
-func intendRewrap(t *testing.T, dir, arn string) {
+// TestNewDataKeyOnRealHeaders: each of the two writes is cut off and completed, and
+// then nothing of the old keyslot is left on the device: neither the passphrase from
+// before opens anything, nor is its key material where it was.
+func TestNewDataKeyOnRealHeaders(t *testing.T) {
+	t.Parallel()
+	needCryptsetup(t)
+	dir, kms := t.TempDir(), newRememberingKMS()
+	f := &onFile{LUKS: newLUKS(t), dev: blankDisk(t)}
+	r, stop := f.agent(t, dir, kms)
+	defer stop()
+	order(t, r, volume.VerbInit)
+	awaitStatus(t, r, "mounted", isMounted)
+	for n := range 2 {
+		before := frozen(t, f.LUKS, f.dev)
+		slot := before.Candidates[0].Keyslot
+		area := slotArea(t, f.dev, slot)
+		f.locked(func() { f.tear = n + 1 })
+		if _, err := r.Rotate(t.Context(), "orders", volume.RotateOrder{NewDataKey: true}); err != nil {
+			t.Fatal(err)
+		}
+		s := awaitStatus(t, r, "renewed", func(s volume.Status) bool { return isMounted(s) && s.Rotation == nil })
+		after := frozen(t, f.LUKS, f.dev)
+		if len(after.Candidates) != 1 || after.Candidates[0].Keyslot == slot || s.Generation != n+2 || s.KeyARN != testARN || s.Notice != "" {
+			t.Errorf("status %+v, header %+v", s, after.Candidates)
+		}
+		if same := matching(area, slotArea(t, f.dev, slot)); same > 2 {
+			t.Errorf("%d blocks of the old keyslot are still there", same)
+		}
+		wantVerified(t, r)
+		order(t, r, volume.VerbLock)
+		awaitStatus(t, r, "sealed", func(s volume.Status) bool { return s.Phase == volume.Sealed && s.Satisfied() })
+		order(t, r, volume.VerbUnlock)
+		awaitStatus(t, r, "mounted", isMounted)
+	}
+}
+
+// slotArea is where a header built here has the key material of a keyslot.
+func slotArea(t *testing.T, dev volume.Device, slot int) []byte {
 	t.Helper()
-	claims, err := volume.NewClaims(dir)
+	raw, err := os.ReadFile(dev.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := claims.Load("orders")
-	if err == nil {
-		c.Rewrap = volume.Rewrap{To: arn}
-		err = claims.Save(c)
+	at := metadataBytes + slot*258048
+	return bytes.Clone(raw[at : at+258048])
+}
+
+func matching(a, b []byte) (blocks int) {
+	for at := 0; at < len(a); at += 512 {
+		if bytes.Equal(a[at:at+512], b[at:at+512]) {
+			blocks++
+		}
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	return blocks
 }

@@ -135,3 +135,30 @@ make_database() {
 	systemctl start postgresql.service
 	within 60 'PostgreSQL answers' database_up
 }
+
+# rotation NAME PATH WANT: what status says of the volume's rotation; PATH '' is all of it.
+rotation() { [[ $(field "$1" "rotation$2") == "$3" ]]; }
+
+# keys_on NAME prints the end of the CMK and the generation of each token, and the keyslots.
+keys_on() {
+	cryptsetup luksDump --dump-json-metadata "$(field "$1" device)" |
+		jq -c '{tokens: [.tokens[] | [.key_arn[-12:], .generation]], keyslots: (.keyslots | keys)}'
+}
+
+# bench SECONDS NAME runs pgbench and notes every transaction.
+bench() {
+	mkdir -p -m 0777 /var/tmp/bench
+	(cd /var/tmp/bench && exec runuser -u postgres -- pgbench -n -c 2 -T "$1" -l --log-prefix="$2" postgres) >"/var/tmp/bench/$2.out" 2>&1
+}
+
+# gap NAME prints the longest time between two commits of that run, in milliseconds.
+gap() {
+	cat /var/tmp/bench/"$1".[0-9]* | awk '{printf "%d%06d\n", $5, $6}' | sort -n |
+		awk 'NR > 1 && $1 - last > most {most = $1 - last} {last = $1} END {printf "%d\n", most / 1000}'
+}
+
+# faultless NAME insists that no transaction of that run failed.
+faultless() {
+	local out=/var/tmp/bench/$1.out
+	! grep -Eiq 'error|fatal|aborted' "$out" && grep -q 'number of failed transactions: 0 ' "$out" || die "pgbench: $(cat "$out")"
+}

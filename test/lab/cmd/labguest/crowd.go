@@ -97,7 +97,7 @@ func (c *crowd) dawdle(ctx context.Context) {
 func (c *crowd) connect(ctx context.Context) net.Conn {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.socket)
 	if err != nil {
-		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 			fmt.Fprintln(os.Stderr, "labguest:", err)
 		}
 		await(ctx, 5*time.Millisecond)

@@ -61,6 +61,8 @@ grep -q 'database system is shut down' /var/log/postgresql/postgresql-15-ledger.
 
 say 'lock-freeze suspends all I/O and wipes the key'
 for v in orders stock; do within 60 "$v is sealed" is $v phase Sealed; done
+expect 'metric of the frozen' 1 "$(metric 'volseal_volume_frozen{volume="orders"}')"
+expect 'metric of the locked' 0 "$(metric 'volseal_volume_frozen{volume="ledger"}')"
 expect 'suspended' Suspended "$(dmsetup info -c --noheadings -o suspended volseal-orders)"
 [[ $(dmsetup table --showkeys volseal-orders) == *" aes-xts-plain64 $(printf '0%.0s' {1..128}) "* ]] || die "table: $(dmsetup table volseal-orders)"
 ! grep -q ':64:logon\|cryptsetup' /proc/keys || die 'a key is left in a keyring'

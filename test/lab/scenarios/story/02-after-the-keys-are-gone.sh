@@ -4,10 +4,10 @@
 
 say 'under the second key, all is there'
 within 90 'restored is mounted' is restored phase Mounted
-expect 'rows' 1000 "$(
-	systemctl start postgresql@15-restored.service
-	runuser -u postgres -- psql -p 5433 -XAtqc 'select count(*) from orders'
-)"
+. /root/restored.sh
+restored_database start
+expect 'rows' 1000 "$(sql_restored 'select count(*) from orders')"
+restored_database stop
 
 say 'without one, the data are gone for good'
 within 60 'ledger is refused' is ledger class revoked

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/volseal/volseal/internal/control"
+	"github.com/volseal/volseal/internal/fault"
+	"github.com/volseal/volseal/internal/volume"
+)
+
+const rotateKeys = "Rotate keys"
+
+func (c *cli) rotateCommand() *cobra.Command {
+	var (
+		w     waiting
+		order volume.RotateOrder
+	)
+	cmd := &cobra.Command{
+		Use: "rotate NAME", Short: "Replace the keys of a mounted volume, without downtime (root)",
+		Long: `Have the volume's data key wrapped by another CMK, or with --new-data-key replaced,
+under the same CMK or another one. The volume stays mounted, and its database
+notices nothing. What is new is proved by a live Decrypt and opens the keyslot on
+the disk before what is old goes. Interrupted by whatever, it goes on by itself,
+and it can be taken back with --abort until the new key opens the volume. After
+that, to rotate to the old CMK is the way back.
+
+A CMK that cannot be used is told at once, and nothing is changed. key_arn in the
+configuration has to follow; status says so until it has.
+
+The volume key, which encrypts the data, stays what it is. Snapshots and header
+backups from before still open under the old CMK.`,
+		Example: `volseal rotate orders --key-arn "$NEW" --wait=2m
+volseal rotate orders --new-data-key --wait=2m
+volseal rotate orders --abort`,
+		Args: oneVolume, ValidArgsFunction: c.volumeNames, SuggestFor: []string{"rekey", "rewrap", "reencrypt"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := order.Validate(); err != nil {
+				return &usageError{message: err.Error()}
+			}
+			return c.rotate(cmd.Context(), args[0], order, w)
+		},
+	}
+	cmd.Flags().StringVar(&order.KeyARN, "key-arn", "", "the CMK to move to, by its `ARN`")
+	cmd.Flags().BoolVar(&order.NewDataKey, "new-data-key", false, "a new data key and keyslot; the old ones are destroyed")
+	cmd.Flags().BoolVar(&order.Abort, "abort", false, "take back the rotation that is under way")
+	addWait(cmd, &w)
+	return cmd
+}
+
+func (c *cli) rotate(ctx context.Context, name string, order volume.RotateOrder, w waiting) error {
+	client := c.client()
+	defer client.Close()
+	accepted, err := client.Rotate(ctx, name, order)
+	if err != nil {
+		return &stepError{title: rotateKeys, err: err}
+	}
+	if !w.on {
+		return c.print(accepted, func() {
+			fmt.Fprintf(c.stdout, "%s: it is recorded; follow it with:\nvolseal status %s\n", name, name)
+			c.warnOfOldCopies(order)
+		})
+	}
+	status, outcome, err := client.Await(ctx, accepted, w.limit, c.progress())
+	if err != nil {
+		return &stepError{title: rotateKeys, err: err}
+	}
+	if err := c.print(status, func() { c.printRotated(status, outcome, order) }); err != nil {
+		return err
+	}
+	if outcome != control.Fulfilled {
+		return &standsError{order: volume.Order{Verb: volume.VerbRotate}, limit: w.limit, status: heldUp(status), outcome: outcome}
+	}
+	return nil
+}
+
+// warnOfOldCopies: a rotation reaches what is on the volume, and nothing else.
+func (c *cli) warnOfOldCopies(o volume.RotateOrder) {
+	switch {
+	case o.Abort:
+	case o.KeyARN == "":
+		fmt.Fprint(c.stdout, wrap("", "Snapshots and header backups from before still open with the old data key."))
+	default:
+		fmt.Fprint(c.stdout, wrap("", "Snapshots and header backups from before still open under the old CMK."))
+	}
+}
+
+func (c *cli) printRotated(s volume.Status, o control.Outcome, order volume.RotateOrder) {
+	if o != control.Fulfilled {
+		return // the summary says it
+	}
+	done := "is now under"
+	if order.Abort {
+		done = "stays under"
+	}
+	fmt.Fprintf(c.stdout, "%s %s, generation %d:\n  %s\n", s.Name, done, s.Generation, shown(s.KeyARN))
+	c.warnOfOldCopies(order)
+	if s.Notice != "" {
+		fmt.Fprint(c.stdout, wrap("notice: ", s.Notice))
+	}
+}
+
+// heldUp is the volume's status with what keeps its rotation in the place of what
+// is wrong with the volume: that is what the wait was for.
+func heldUp(s volume.Status) volume.Status {
+	if r := s.Rotation; r != nil && s.Phase != volume.Quarantined {
+		s.Class, s.Error, s.Hint, s.Reason, s.FailedStep = r.Class, r.Error, r.Hint, r.Reason, volume.StepRewrap.Title()
+	}
+	return s
+}
+
+// rotationStands says of a rotation that has not come true how it stands.
+func rotationStands(s volume.Status, o control.Outcome, limit time.Duration) string {
+	switch {
+	case o == control.Superseded && s.Rotation == nil:
+		return "An operator decided otherwise meanwhile: the rotation is over, and did not become what was ordered."
+	case o == control.Superseded:
+		return fmt.Sprintf("%s is to be %s meanwhile; the rotation goes on once it is mounted again.", s.Name, s.Wish)
+	case s.Error != "":
+		return s.Error
+	}
+	return fmt.Sprintf("The rotation of %s has not ended after %s; it goes on.", s.Name, limit)
+}
+
+// rotationLine is how far a rotation is, in a few words.
+func rotationLine(r volume.Rotation) string {
+	line := map[volume.RotationStage]string{
+		volume.RotationAdding:   "adding the new key",
+		volume.RotationAborting: "being taken back",
+		volume.RotationRemoving: "removing the old key",
+	}[r.Stage]
+	if r.Class != fault.None {
+		line += " (" + string(r.Class) + ")"
+	}
+	return line
+}
+
+// printRotation prints a rotation that is under way, and what keeps it.
+func (c *cli) printRotation(v volume.Status) {
+	r := v.Rotation
+	if r == nil {
+		return
+	}
+	to := "to"
+	if r.NewDataKey {
+		to = "a new data key, under"
+	}
+	fmt.Fprint(c.stdout, "\n"+wrap("rotation: ", rotationLine(*r)+": "+to))
+	fmt.Fprintf(c.stdout, "  %s\n", shown(r.KeyARN))
+	if r.Class == fault.None {
+		return
+	}
+	fmt.Fprint(c.stdout, wrap("  ", r.Error))
+	fmt.Fprint(c.stdout, wrap("  hint:  ", hintFor(r.Hint, r.Class)))
+	if r.NextRetry != nil {
+		fmt.Fprintf(c.stdout, "  retry: %s\n", c.until(volume.Status{NextRetry: r.NextRetry}))
+	}
+}

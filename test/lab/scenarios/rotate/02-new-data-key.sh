@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+# A new data key under another CMK, under a running pgbench; the next one with the agent killed meanwhile. Then the old CMK is deleted, and the host boots.
+. /lab/lib.sh
+
+old=$(recall old)
+new=$(recall new)
+bench 15 renewed &
+bench=$!
+sleep 3
+volseal rotate orders --key-arn "$new" --new-data-key --wait=1m
+expect 'the header' "{\"tokens\":[[\"${new: -12}\",4]],\"keyslots\":[\"1\"]}" "$(keys_on orders)"
+volseal header verify orders
+wait $bench
+faultless renewed
+printf '   longest gap between commits: %s ms\n' "$(gap renewed)"
+
+say 'another one, and the agent killed again and again meanwhile'
+volseal rotate orders --new-data-key
+for _ in 1 2 3; do
+	sleep 0.9
+	kill -9 "$(systemctl show -p MainPID --value volseal.service)" || true
+done
+within 60 'the rotation is over' rotation orders '' null
+expect 'the header' "{\"tokens\":[[\"${new: -12}\",5]],\"keyslots\":[\"0\"]}" "$(keys_on orders)"
+expect 'rows' 1000 "$(sql 'select count(*) from kept')"
+
+say 'the configuration follows, the old CMK goes, and the host boots'
+sed -i "s|^key_arn: .*|key_arn: $new|" /etc/volseal/volumes.d/orders.yaml
+volseal reload
+within 30 'there is nothing left to notice' is orders notice ''
+labctl key delete "$old"
+labctl host reboot

@@ -364,7 +364,7 @@ func TestRestoreUndoesNoOtherHostsWork(t *testing.T) {
 		for _, arn := range []string{newARN, testARN} { // generations 2 and 3
 			intend(t, elsewhere, func(c *Claim) { c.Wish, c.Rewrap.To = WishMounted, arn })
 			other := startHost(t, w, elsewhere)
-			other.await("moved", func(s Status) bool { return s.KeyARN == arn && s.WouldSurviveReboot })
+			other.await("moved", func(s Status) bool { return s.KeyARN == arn && s.Rotation == nil && s.WouldSurviveReboot })
 			other.do(VerbLock)
 			other.await("sealed", func(s Status) bool { return s.Phase == Sealed && s.Satisfied() })
 			other.stop()

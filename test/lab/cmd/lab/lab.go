@@ -101,22 +101,35 @@ func (l *lab) boot(ctx context.Context) error {
 	})
 }
 
+// settings make the lab's disks pass for EBS: their model is another.
+const settings = `f=/etc/volseal/volseal.yaml; [ -e $f ] || echo 'nvme_models: ["QEMU NVMe Ctrl"]' >$f`
+
 // install installs the package as an operator would who has set the endpoints
-// beforehand: the file with them is ours, and stays.
+// beforehand, and then says which disks there are. The file with the endpoints
+// is ours, and stays.
 func (l *lab) install(ctx context.Context) error {
-	var out bytes.Buffer
-	result, err := l.machine.Exec(ctx, guest.Command{
-		Argv:    []string{"dpkg", "--force-confold", "--install", filepath.Join(vm.PayloadDir, packageName)},
-		Env:     []string{"DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8"},
-		Timeout: installLimit,
-	}, &out, &out)
+	err := l.root(ctx, "dpkg", "--force-confold", "--install", filepath.Join(vm.PayloadDir, packageName))
+	if err == nil {
+		err = l.root(ctx, "sh", "-c", settings)
+	}
 	if err != nil {
 		return fmt.Errorf("install package: %w", err)
 	}
-	if result.Code != 0 {
-		return fmt.Errorf("install package: dpkg: exit %d %s\n%s", result.Code, result.Error, out.String())
-	}
 	return nil
+}
+
+// root runs a command in the guest.
+func (l *lab) root(ctx context.Context, argv ...string) error {
+	var out bytes.Buffer
+	result, err := l.machine.Exec(ctx, guest.Command{
+		Argv:    argv,
+		Env:     []string{"DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8"},
+		Timeout: installLimit,
+	}, &out, &out)
+	if err == nil && result.Code != 0 {
+		err = fmt.Errorf("%s: exit %d %s\n%s", argv[0], result.Code, result.Error, out.String())
+	}
+	return err
 }
 
 // close ends all of it, machine first, so that nothing in the guest sees its

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-# alone: it compares the latency of two runs of pgbench.
 # A volume moves to another CMK under a running pgbench, which meets no error and no pause; the agent is killed in the middle of the next move.
 . /lab/lib.sh
 

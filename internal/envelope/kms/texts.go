@@ -89,7 +89,7 @@ const (
 	keyPolicyFile  = "/usr/share/doc/volseal/examples/iam/key-policy-statements.json"
 	customerPolicy = "The customer must allow the platform's role in the key policy (the statements are in " + keyPolicyFile + ")."
 	platformPolicy = "Platform operators must allow it (the role's policy is in /usr/share/doc/volseal/examples/iam/instance-role-policy.json); the customer's key is not concerned."
-	customerExists = "Compare key_arn with the customer's key; then the customer must allow the platform's role in the key policy (the statements are in " + keyPolicyFile + ")."
+	customerExists = "Compare key_arn with the customer's key; then the customer must allow the platform's role in the key policy (the statements are in " + keyPolicyFile + "). If the key was deleted, it cannot be restored, and what it encrypted is lost."
 )
 
 // denied is what all denials have in common.

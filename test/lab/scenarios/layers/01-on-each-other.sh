@@ -64,7 +64,7 @@ say 'an eCryptfs that systemd knows nothing of holds a lock up, and is named'
 mkdir $volume/lower /srv/by-hand
 platform-layer $volume/lower /srv/by-hand
 echo kept >/srv/by-hand/file
-within 10 'status has seen it' layers_are 'ebs luks2 filesystem ecryptfs'
+within 30 'status has seen it' layers_are 'ebs luks2 filesystem ecryptfs'
 expect 'it is' "/srv/by-hand over $volume/lower" "$(layer ecryptfs path) over $(layer ecryptfs lower)"
 exits 16 volseal lock orders --wait=5s
 expect 'reason' busy "$(field orders reason)"
@@ -72,13 +72,13 @@ expect 'error' 'The volume cannot be unmounted while eCryptfs is mounted at /srv
 expect 'phase' Mounted "$(field orders phase)"
 expect 'its file' kept "$(cat /srv/by-hand/file)"
 umount /srv/by-hand
-within 10 'the lock comes true by itself' is orders phase Sealed
+within 30 'the lock comes true by itself' is orders phase Sealed
 closed orders $volume
 volseal unlock orders --wait=2m
 
 say 'over the mount point itself: still our volume, and a lock takes both'
 platform-layer $volume $volume
-within 10 'status has seen it' layers_are 'ebs luks2 filesystem ecryptfs'
+within 30 'status has seen it' layers_are 'ebs luks2 filesystem ecryptfs'
 expect 'phase' Mounted "$(field orders phase)"
 volseal lock orders --wait=2m
 closed orders $volume
@@ -89,7 +89,7 @@ mkdir $data
 chown postgres:postgres $data
 systemctl enable --quiet platform-layer.service
 systemctl start platform-layer.service
-within 10 'status has seen it' layers_are 'ebs luks2 filesystem ecryptfs'
+within 30 'status has seen it' layers_are 'ebs luks2 filesystem ecryptfs'
 
 say 'each layer as it is'
 expect 'EBS' "true $(recall orders.key)" "$(layer ebs encrypted) $(layer ebs key_arn)"

@@ -67,6 +67,7 @@ sed -i "s|^key_arn: .*|key_arn: $second|" /etc/volseal/volumes.d/restored.yaml
 volseal reload
 within 30 'the configuration has followed' is restored notice ''
 expect 'EBS uses the second key too' "$second" "$(labctl volume show "$(field restored volume_id)" | jq -r .key_arn)"
+rm /srv/restored/15/main/postmaster.pid # names the database that was snapshotted, which runs beside it
 restored_database start
 expect 'rows' 1000 "$(sql_restored 'select count(*) from orders')"
 restored_database stop

@@ -13,7 +13,7 @@ say 'without one, the data are gone for good'
 within 60 'ledger is refused' is ledger class revoked
 closed ledger /srv/ledger
 volseal explain ledger | tee /root/explain.txt
-grep -q 'what it encrypted is lost' /root/explain.txt || die 'not said plainly'
+tr -s '[:space:]' ' ' </root/explain.txt | grep -q 'it cannot be restored, and what it encrypted is lost' || die 'not said plainly'
 exits 10 volseal key check "$(recall only)"
 
 say 'nor does a snapshot bring them back'

@@ -20,7 +20,7 @@ within 40 'it would survive a reboot' is orders would_survive_reboot true
 say 'a run without a rotation, and one with'
 bench 12 before
 faultless before
-bench 45 during &
+bench 30 during &
 bench=$!
 sleep 4
 mark=$(labctl mark)

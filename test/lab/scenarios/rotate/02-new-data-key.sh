@@ -4,7 +4,7 @@
 
 old=$(recall old)
 new=$(recall new)
-bench 45 renewed &
+bench 25 renewed &
 bench=$!
 sleep 3
 volseal rotate orders --key-arn "$new" --new-data-key --wait=2m

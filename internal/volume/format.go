@@ -92,7 +92,8 @@ func (w *worker) buildHeader(ctx context.Context, o observed, proof *envelope.Pr
 			Keyslots: []string{fmt.Sprint(keyslot)}, Version: 1, Generation: 1,
 			KeyARN: o.spec.KeyARN, EncryptionContext: o.spec.Context, WrappedKey: wrapped, Salt: salt,
 		}
-		return t, t.Seal(mac, meaning)
+		err := t.Seal(mac, meaning) // changes t, so it comes first
+		return t, err
 	}
 	if err := w.ports.Claims.SetAside(o.spec.Name); err != nil {
 		return "", fmt.Errorf("set an older header image aside: %w", err)

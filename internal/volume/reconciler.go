@@ -42,7 +42,7 @@ type Order struct {
 	Verb     Verb   `json:"-"`
 	SizeGiB  int    `json:"size_gib,omitempty"` // create
 	Snapshot string `json:"snapshot,omitempty"` // restore: snap-…
-	KeyARN   string `json:"key_arn,omitempty"`  // restore: the CMK of the EBS layer; "" is the configured one
+	KeyARN   string `json:"key_arn,omitempty"`  // restore: the CMK that disk and header move to; "" is the configured one
 }
 
 // Reconciler runs one worker a volume. Its methods may be called from anywhere.

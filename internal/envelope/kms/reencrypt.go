@@ -4,7 +4,7 @@ package kms
 
 import (
 	"context"
-	"time"
+	"errors"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
@@ -15,25 +15,23 @@ import (
 // ReEncrypt has a data key wrapped by another CMK. Both are pinned: without
 // SourceKeyId KMS would take a blob wrapped by any key that we may use.
 func (c *Client) ReEncrypt(ctx context.Context, fromARN, toARN string, ec envelope.Context, wrapped []byte) ([]byte, error) {
-	start := time.Now()
-	try, cancel := context.WithTimeout(ctx, c.o.Timeout)
-	defer cancel()
-	out, err := c.api.ReEncrypt(try, &awskms.ReEncryptInput{
-		SourceKeyId:                  &fromARN,
-		SourceEncryptionContext:      ec,
-		DestinationKeyId:             &toARN,
-		DestinationEncryptionContext: ec,
-		CiphertextBlob:               wrapped,
+	var out *awskms.ReEncryptOutput
+	err := c.ask(ctx, operationReEncrypt, toARN, func(ctx context.Context) (err error) {
+		out, err = c.api.ReEncrypt(ctx, &awskms.ReEncryptInput{
+			SourceKeyId:                  &fromARN,
+			SourceEncryptionContext:      ec,
+			DestinationKeyId:             &toARN,
+			DestinationEncryptionContext: ec,
+			CiphertextBlob:               wrapped,
+		})
+		if err != nil {
+			return err
+		}
+		return checkRewrapped(out, fromARN, toARN)
 	})
-	if err == nil {
-		err = checkRewrapped(out, fromARN, toARN)
-	}
 	if err != nil {
-		failed := eitherKey(c.classify(ctx, toARN, err))
-		c.o.Observer(operationReEncrypt, failed.Class, time.Since(start))
-		return nil, failed
+		return nil, eitherKey(err)
 	}
-	c.o.Observer(operationReEncrypt, fault.None, time.Since(start))
 	return out.CiphertextBlob, nil
 }
 
@@ -50,9 +48,10 @@ func checkRewrapped(out *awskms.ReEncryptOutput, fromARN, toARN string) error {
 // eitherKey: the call uses two keys and needs a permission of its own on each,
 // and KMS's refusal is no word on the key that opens the volume, which was just
 // used. So it is never class Revoked: that would forget keys and might lock.
-func eitherKey(f *fault.Error) *fault.Error {
-	if f.Class != fault.Revoked {
-		return f
+func eitherKey(err error) error {
+	var f *fault.Error
+	if !errors.As(err, &f) || f.Class != fault.Revoked {
+		return err
 	}
 	told := *f
 	told.Class = fault.Misconfigured

@@ -68,7 +68,7 @@ for moment in begun writing; do
 	volseal header restore orders >/dev/null 2>&1 &
 	restoring=$!
 	until $moment >/dev/null; do kill -0 "$restoring" || die "the restoration ended before it was $moment"; done
-	kill -9 "$(systemctl show -p MainPID --value volseal.service)"
+	systemctl kill --signal=KILL --kill-whom=main volseal.service
 	wait "$restoring" || true
 	within 60 'the agent is back' field orders phase
 	printf '   killed when %s: %s, %s\n' "$moment" "$(field orders phase)" "$(field orders reason)"

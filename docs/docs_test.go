@@ -18,7 +18,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/volseal/volseal/internal/control"
 	"github.com/volseal/volseal/internal/fault"
 	"github.com/volseal/volseal/internal/volume"
 )
@@ -121,14 +120,14 @@ func TestJSONIsDocumented(t *testing.T) {
 	sections := sectionsOf(read(t, "cli.md"))
 	for anchor, fields := range map[string][]string{
 		"volume": jsonNames(volume.Status{}), "key": jsonNames(volume.KeyStatus{}), "layer": jsonNames(volume.Layer{}),
-		"rotation": jsonNames(volume.Rotation{}), "check": jsonNames(control.Check{}),
+		"rotation": jsonNames(volume.Rotation{}), "check": jsonNames(fault.Check{}),
 	} {
 		if rows := firstCells(sections[anchor]); !slices.Equal(rows, fields) {
 			t.Errorf("cli.md#%s: %v, want %v", anchor, rows, fields)
 		}
 	}
 	page := read(t, "cli.md")
-	for _, word := range slices.Concat(texts(volume.Phases()), texts(volume.KeyStates()), texts(volume.Layers()), texts(fault.Classes()), texts(control.CheckStatuses())) {
+	for _, word := range slices.Concat(texts(volume.Phases()), texts(volume.KeyStates()), texts(volume.Layers()), texts(fault.Classes()), texts(fault.CheckStatuses())) {
 		if !strings.Contains(page, "`"+word+"`") {
 			t.Errorf("cli.md: no mention of %s", word)
 		}

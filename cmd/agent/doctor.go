@@ -40,7 +40,7 @@ func (c *cli) doctor(ctx context.Context) error {
 	if err != nil && ctx.Err() != nil {
 		return err
 	}
-	report := control.NewReport(append(append([]control.Check{agentLine(err)}, c.host().Examine(ctx)...), inside.Checks...))
+	report := control.NewReport(append(append([]fault.Check{agentLine(err)}, c.host().Examine(ctx)...), inside.Checks...))
 	if perr := c.print(report, func() { c.printChecks(report.Checks) }); perr != nil {
 		return perr
 	}
@@ -57,16 +57,16 @@ func (c *cli) doctor(ctx context.Context) error {
 }
 
 // agentLine says whether the agent could be asked.
-func agentLine(err error) control.Check {
+func agentLine(err error) fault.Check {
 	const name = "agent"
 	switch {
 	case err == nil:
-		return control.Check{Name: name, Status: control.CheckOK, Detail: "Answers.", Who: []fault.Owner{}}
+		return fault.Check{Name: name, Status: fault.CheckOK, Detail: "Answers.", Who: []fault.Owner{}}
 	case denied(err):
-		return control.Check{Name: name, Status: control.CheckSkipped, Detail: "Its part is missing here. " + err.Error(), Remedy: hintOf(err), Who: []fault.Owner{}}
+		return fault.Check{Name: name, Status: fault.CheckSkipped, Detail: "Its part is missing here. " + err.Error(), Remedy: hintOf(err), Who: []fault.Owner{}}
 	}
-	return control.Check{
-		Name: name, Status: control.CheckFailed, Detail: err.Error(), Remedy: hintOf(err),
+	return fault.Check{
+		Name: name, Status: fault.CheckFailed, Detail: err.Error(), Remedy: hintOf(err),
 		Class: fault.Unknown, Who: []fault.Owner{fault.Platform},
 	}
 }

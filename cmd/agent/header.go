@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -42,23 +41,12 @@ func (c *cli) verifyHeader(ctx context.Context, name string) error {
 	if err := c.print(report, func() { c.printReport(report) }); err != nil {
 		return err
 	}
-	if err := report.Failure(); err != nil {
-		return &stepError{title: verifyHeader, err: err}
-	}
-	return nil
+	return checksFailed(verifyHeader, report.Checks)
 }
 
 func (c *cli) printReport(r volume.HeaderReport) {
 	fmt.Fprintf(c.stdout, "Header of %s on %s\n\n", r.Volume, r.Device)
-	colours := map[volume.CheckState]colour{volume.CheckOK: green, volume.CheckFailed: red}
-	for _, check := range r.Checks {
-		state := fmt.Sprintf("%-7s", check.State)
-		line := wrap(fmt.Sprintf("%s  %-10s ", state, check.Name), check.Found)
-		fmt.Fprint(c.stdout, c.paint(state, colours[check.State])+strings.TrimPrefix(line, state))
-		if check.State == volume.CheckFailed {
-			fmt.Fprint(c.stdout, wrap("                    hint: ", hintFor(check.Hint, check.Class)))
-		}
-	}
+	c.printChecks(r.Checks)
 }
 
 func (c *cli) headerBackupCommand() *cobra.Command {

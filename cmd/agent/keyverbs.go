@@ -71,12 +71,12 @@ func (c *cli) printKeyReport(r control.KeyReport) {
 
 // printChecks prints a line for each check, wrapped, and its remedy. What was
 // last said of a line of the same status is not said again.
-func (c *cli) printChecks(checks []control.Check) {
+func (c *cli) printChecks(checks []fault.Check) {
 	const column = "         "
-	said := map[control.CheckStatus]string{}
+	said := map[fault.CheckStatus]string{}
 	for _, check := range checks {
 		word, detail, remedy := string(check.Status), check.Detail, check.Remedy
-		if said[check.Status] == detail+remedy && check.Status != control.CheckOK {
+		if said[check.Status] == detail+remedy && check.Status != fault.CheckOK {
 			detail, remedy = "As above.", ""
 		} else {
 			said[check.Status] = detail + remedy
@@ -89,13 +89,13 @@ func (c *cli) printChecks(checks []control.Check) {
 	}
 }
 
-func checkColour(s control.CheckStatus) colour {
+func checkColour(s fault.CheckStatus) colour {
 	switch s {
-	case control.CheckOK:
+	case fault.CheckOK:
 		return green
-	case control.CheckWarn:
+	case fault.CheckWarn:
 		return yellow
-	case control.CheckFailed:
+	case fault.CheckFailed:
 		return red
 	default:
 		return plainText
@@ -104,19 +104,19 @@ func checkColour(s control.CheckStatus) colour {
 
 // checksFailed is the failure that a report amounts to, nil if nothing failed:
 // of the class of the first, which others may follow from.
-func checksFailed(title string, checks []control.Check) error {
-	first := control.FirstFailed(checks)
+func checksFailed(title string, checks []fault.Check) error {
+	first := fault.FirstFailed(checks)
 	if first == nil {
 		return nil
 	}
 	var names []string
 	for _, c := range checks {
-		if c.Status == control.CheckFailed {
+		if c.Status == fault.CheckFailed {
 			names = append(names, c.Name)
 		}
 	}
 	return &stepError{title: title, err: &fault.Error{
-		Class: first.Class, Who: first.Who, Hint: first.Remedy,
+		Class: first.Class, Reason: first.Reason, Who: first.Who, Hint: first.Remedy,
 		Cause: fmt.Sprintf("%s of %d failed (%s). %s: %s", count(len(names), "check"), len(checks), strings.Join(names, ", "), first.Name, first.Detail),
 	}}
 }

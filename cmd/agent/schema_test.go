@@ -73,8 +73,7 @@ func words() map[reflect.Type][]string {
 	wishes := []volume.Wish{volume.WishMounted, volume.WishSealed, volume.WishDetached}
 	owners := []fault.Owner{fault.Customer, fault.Platform, fault.AWS}
 	return map[reflect.Type][]string{
-		reflect.TypeFor[volume.CheckState]():    {string(volume.CheckOK), string(volume.CheckFailed), string(volume.CheckSkipped)},
-		reflect.TypeFor[control.CheckStatus]():  plainTexts(control.CheckStatuses()),
+		reflect.TypeFor[fault.CheckStatus]():    plainTexts(fault.CheckStatuses()),
 		reflect.TypeFor[volume.Phase]():         plainTexts(volume.Phases()),
 		reflect.TypeFor[volume.KeyState]():      plainTexts(volume.KeyStates()),
 		reflect.TypeFor[volume.LayerKind]():     plainTexts(volume.Layers()),
@@ -218,7 +217,7 @@ func structSchema(t *testing.T, of reflect.Type) schema {
 // tableRow is what docs/cli.md says of a field of a volume or a key.
 func tableRow(t *testing.T, of reflect.Type, field string) string {
 	t.Helper()
-	heading := map[reflect.Type]string{reflect.TypeFor[volume.Status](): "VOLUME", reflect.TypeFor[volume.KeyStatus](): "KEY", reflect.TypeFor[control.Check](): "CHECK"}[of]
+	heading := map[reflect.Type]string{reflect.TypeFor[volume.Status](): "VOLUME", reflect.TypeFor[volume.KeyStatus](): "KEY", reflect.TypeFor[fault.Check](): "CHECK"}[of]
 	if heading == "" {
 		return ""
 	}

@@ -286,8 +286,8 @@ func TestPathNames(t *testing.T) {
 // report back, whole.
 func TestExaminations(t *testing.T) {
 	const arn = "arn:aws:kms:us-east-1:111111111111:key/aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
-	checks := []control.Check{{
-		Name: "kms:Decrypt", Status: control.CheckFailed, Detail: "No.", Remedy: "Ask.", Class: fault.Revoked, Who: []fault.Owner{fault.Customer},
+	checks := []fault.Check{{
+		Name: "kms:Decrypt", Status: fault.CheckFailed, Detail: "No.", Remedy: "Ask.", Class: fault.Revoked, Who: []fault.Owner{fault.Customer},
 	}}
 	key := control.KeyReport{ARN: arn, Principal: "p", Checks: checks, Missing: keypolicy.Statements("p")}
 	agent := agentWith()

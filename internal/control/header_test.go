@@ -20,7 +20,7 @@ import (
 func TestHeaderRequests(t *testing.T) {
 	agent := agentWith(orders())
 	order := volume.HeaderOrder{From: "g1.img", AcceptOlder: true}
-	report := volume.HeaderReport{Volume: "orders", Checks: []volume.HeaderCheck{{Name: "mac", State: volume.CheckFailed, Class: fault.Integrity, Found: "x"}}}
+	report := volume.HeaderReport{Volume: "orders", Checks: []fault.Check{{Name: "mac", Status: fault.CheckFailed, Class: fault.Integrity, Detail: "x"}}}
 	agent.OnHeader = func(verb, _ string, asked volume.HeaderOrder) (any, error) {
 		switch verb {
 		case "verify":
@@ -36,7 +36,7 @@ func TestHeaderRequests(t *testing.T) {
 	socket := controltest.Serve(t, control.Options{Agent: agent, Permit: as(control.Destroy), Log: discard()})
 	c := control.NewClient(socket)
 	defer c.Close()
-	if got, err := c.VerifyHeader(t.Context(), "orders"); err != nil || got.Failure() == nil || fault.ClassOf(got.Failure()) != fault.Integrity {
+	if got, err := c.VerifyHeader(t.Context(), "orders"); err != nil || len(got.Checks) != 1 || got.Checks[0].Status != fault.CheckFailed || got.Checks[0].Class != fault.Integrity {
 		t.Errorf("verify: %+v, %v", got, err)
 	}
 	var refusal *control.Error

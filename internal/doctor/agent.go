@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/volseal/volseal/internal/control"
 	"github.com/volseal/volseal/internal/envelope"
 	"github.com/volseal/volseal/internal/fault"
 )
@@ -40,9 +39,9 @@ type Inside struct {
 const keysAtOnce = 4
 
 // Examine asks everything at the same time, and reports in a fixed order.
-func (in Inside) Examine(ctx context.Context) []control.Check {
-	groups := make([][]control.Check, 2+len(in.Keys))
-	groups[0] = []control.Check{in.metadata(), judgeSwap(in.mayswap())}
+func (in Inside) Examine(ctx context.Context) []fault.Check {
+	groups := make([][]fault.Check, 2+len(in.Keys))
+	groups[0] = []fault.Check{in.metadata(), judgeSwap(in.mayswap())}
 	var wg sync.WaitGroup
 	wg.Go(func() { groups[1] = in.cloud(ctx) })
 	turns := make(chan struct{}, keysAtOnce)
@@ -50,33 +49,33 @@ func (in Inside) Examine(ctx context.Context) []control.Check {
 		wg.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			groups[2+i] = []control.Check{in.key(ctx, ref)}
+			groups[2+i] = []fault.Check{in.key(ctx, ref)}
 		})
 	}
 	wg.Wait()
-	var all []control.Check
+	var all []fault.Check
 	for _, g := range groups {
 		all = append(all, g...)
 	}
 	return all
 }
 
-func (in Inside) metadata() control.Check {
+func (in Inside) metadata() fault.Check {
 	const name = "instance metadata"
 	if in.SelfErr != nil {
-		return control.Failed(name, in.SelfErr)
+		return fault.Failed(name, in.SelfErr)
 	}
-	return passed(name, fmt.Sprintf("%s in %s, account %s.", in.Self.Instance, in.Self.Zone, in.Self.Account))
+	return fault.Passed(name, fmt.Sprintf("%s in %s, account %s.", in.Self.Instance, in.Self.Zone, in.Self.Account))
 }
 
 // cloud asks EC2. The clock comes from its answer, also from one that refuses.
-func (in Inside) cloud(ctx context.Context) []control.Check {
+func (in Inside) cloud(ctx context.Context) []fault.Check {
 	const look, attach, detach, create = "ec2:DescribeVolumes", "ec2:AttachVolume", "ec2:DetachVolume", "ec2:CreateVolume"
 	if in.Cloud == nil {
 		const why = "EC2 cannot be asked before this host knows who it is."
-		return []control.Check{skipped("clock", why), skipped(look, why), skipped(attach, why), skipped(detach, why), skipped(create, why)}
+		return []fault.Check{fault.Skipped("clock", why), fault.Skipped(look, why), fault.Skipped(attach, why), fault.Skipped(detach, why), fault.Skipped(create, why)}
 	}
-	checks := make([]control.Check, 5)
+	checks := make([]fault.Check, 5)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		ahead, known, err := in.Cloud.Clock(ctx)
@@ -84,7 +83,7 @@ func (in Inside) cloud(ctx context.Context) []control.Check {
 	})
 	try := func(i int, name, about, without string, ask func(context.Context, string) error) {
 		if about == "" {
-			checks[i] = skipped(name, without)
+			checks[i] = fault.Skipped(name, without)
 			return
 		}
 		wg.Go(func() { checks[i] = allowed(name, ask(ctx, about)) })
@@ -97,11 +96,11 @@ func (in Inside) cloud(ctx context.Context) []control.Check {
 	return checks
 }
 
-func allowed(name string, err error) control.Check {
+func allowed(name string, err error) fault.Check {
 	if err != nil {
-		return control.Failed(name, err)
+		return fault.Failed(name, err)
 	}
-	return passed(name, "Allowed.")
+	return fault.Passed(name, "Allowed.")
 }
 
 // The signature of a request is good for five minutes before and after.
@@ -110,10 +109,10 @@ const (
 	clockLimit = 4 * time.Minute
 )
 
-func judgeClock(ahead time.Duration, known bool) control.Check {
+func judgeClock(ahead time.Duration, known bool) fault.Check {
 	const name, remedy = "clock", "Mend this host's time synchronisation (timedatectl, chronyc tracking; 169.254.169.123 is Amazon's)."
 	if !known {
-		return skipped(name, "EC2 gave no answer to compare with.")
+		return fault.Skipped(name, "EC2 gave no answer to compare with.")
 	}
 	off := fmt.Sprintf("%s ahead of AWS's", ahead.Abs().Round(time.Second))
 	if ahead < 0 {
@@ -121,7 +120,7 @@ func judgeClock(ahead time.Duration, known bool) control.Check {
 	}
 	switch {
 	case ahead.Abs() <= clockFine:
-		return passed(name, "Within half a minute of AWS's.")
+		return fault.Passed(name, "Within half a minute of AWS's.")
 	case ahead.Abs() <= clockLimit:
 		return warned(name, "It is "+off+". Beyond five minutes AWS refuses every request.", remedy)
 	default:
@@ -130,15 +129,15 @@ func judgeClock(ahead time.Duration, known bool) control.Check {
 }
 
 // key is the whole check of a key in one line.
-func (in Inside) key(ctx context.Context, ref envelope.Ref) control.Check {
+func (in Inside) key(ctx context.Context, ref envelope.Ref) fault.Check {
 	name := "key " + ref.KeyARN[strings.LastIndex(ref.KeyARN, "/")+1:]
 	if in.KMS == nil {
-		return skipped(name, "KMS cannot be asked before this host knows who it is.")
+		return fault.Skipped(name, "KMS cannot be asked before this host knows who it is.")
 	}
 	report := Key(ctx, in.KMS, in.Self, ref.KeyARN, ref.Context)
-	first := control.FirstFailed(report.Checks)
+	first := fault.FirstFailed(report.Checks)
 	if first == nil {
-		return passed(name, "Usable, and every permission that can be tried is there.")
+		return fault.Passed(name, "Usable, and every permission that can be tried is there.")
 	}
 	c := *first
 	c.Name, c.Detail = name, first.Name+": "+first.Detail
@@ -167,14 +166,14 @@ func (in Inside) mayswap() (yes bool, err error) {
 	return strings.TrimSpace(string(limit)) != "0", err
 }
 
-func judgeSwap(yes bool, err error) control.Check {
+func judgeSwap(yes bool, err error) fault.Check {
 	const name = "swap"
 	switch {
 	case err != nil:
-		return skipped(name, "Cannot be told: "+firstLine(err)+".")
+		return fault.Skipped(name, "Cannot be told: "+firstLine(err)+".")
 	case yes:
 		return warned(name, "This host swaps, and the agent's memory is not exempt. Keys are locked in memory; what else it handles is not.",
 			"Have MemorySwapMax=0 in force again: systemctl cat "+agentService)
 	}
-	return passed(name, "Nothing of the agent is swapped.")
+	return fault.Passed(name, "Nothing of the agent is swapped.")
 }

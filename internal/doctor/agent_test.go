@@ -13,7 +13,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/volseal/volseal/internal/control"
 	"github.com/volseal/volseal/internal/envelope"
 	"github.com/volseal/volseal/internal/envelope/kms"
 	"github.com/volseal/volseal/internal/fault"
@@ -102,7 +101,7 @@ func TestInside(t *testing.T) {
 		tt.change(&in)
 		checks := in.Examine(t.Context())
 		complete(t, checks)
-		for status, want := range map[control.CheckStatus]string{control.CheckFailed: tt.failed, control.CheckWarn: tt.warned, control.CheckSkipped: tt.skipped} {
+		for status, want := range map[fault.CheckStatus]string{fault.CheckFailed: tt.failed, fault.CheckWarn: tt.warned, fault.CheckSkipped: tt.skipped} {
 			if got := strings.Join(names(checks, status), " "); got != want {
 				t.Errorf("%s: %s %q, want %q", name, status, got, want)
 			}
@@ -127,8 +126,8 @@ func TestKeysTakeTurns(t *testing.T) {
 			in.Keys = append(in.Keys, envelope.Ref{KeyARN: strings.Replace(keyARN, "aaaaaaaa-", strings.Repeat(string(rune('0'+i)), 8)+"-", 1)})
 		}
 		checks := in.Examine(t.Context())
-		if got := len(slices.Compact(names(checks, control.CheckOK))); got != 17 {
-			t.Errorf("%d lines: %v", got, names(checks, control.CheckOK))
+		if got := len(slices.Compact(names(checks, fault.CheckOK))); got != 17 {
+			t.Errorf("%d lines: %v", got, names(checks, fault.CheckOK))
 		}
 		if n := s.together.Load(); n > keysAtOnce {
 			t.Errorf("%d keys at once", n)

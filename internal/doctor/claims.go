@@ -12,36 +12,36 @@ import (
 	"strings"
 	"time"
 
-	"github.com/volseal/volseal/internal/control"
+	"github.com/volseal/volseal/internal/fault"
 	"github.com/volseal/volseal/internal/volume"
 )
 
 // claims: what this host remembers of its volumes, and the images of their headers.
-func (h Host) claims() []control.Check {
+func (h Host) claims() []fault.Check {
 	const name = "claims"
 	if !h.Super {
-		return []control.Check{rootOnly(name), rootOnly("headers")}
+		return []fault.Check{rootOnly(name), rootOnly("headers")}
 	}
 	store := volume.ReadClaims(filepath.Join(h.Root, h.State))
 	all, err := store.Names()
 	if errors.Is(err, fs.ErrNotExist) {
-		return []control.Check{passed(name, "None yet."), passed("headers", "None yet.")}
+		return []fault.Check{fault.Passed(name, "None yet."), fault.Passed("headers", "None yet.")}
 	}
 	if err != nil {
-		return []control.Check{failed(name, firstLine(err)+".", "See: ls -ld "+h.State)}
+		return []fault.Check{failed(name, firstLine(err)+".", "See: ls -ld "+h.State)}
 	}
 	checks := h.private(name)
 	sound := map[string]volume.Claim{}
 	for _, n := range all {
 		claim, err := store.Load(n)
 		if err != nil {
-			checks = append(checks, control.Failed(fmt.Sprintf("claim %.64q", n), err))
+			checks = append(checks, fault.Failed(fmt.Sprintf("claim %.64q", n), err))
 			continue
 		}
 		sound[n] = claim
 	}
-	if control.FirstFailed(checks) == nil {
-		checks = append(checks, passed(name, fmt.Sprintf("Readable, and by root alone: %d.", len(sound))))
+	if fault.FirstFailed(checks) == nil {
+		checks = append(checks, fault.Passed(name, fmt.Sprintf("Readable, and by root alone: %d.", len(sound))))
 	}
 	if gone := h.leftClaims(sound); len(gone) > 0 {
 		checks = append(checks, warned("other claims", "Of volumes that are not configured: "+strings.Join(gone, ", ")+".",
@@ -51,7 +51,7 @@ func (h Host) claims() []control.Check {
 }
 
 // private: nobody but root may read, or replace, what says which volume may be formatted.
-func (h Host) private(name string) []control.Check {
+func (h Host) private(name string) []fault.Check {
 	var open []string
 	err := filepath.WalkDir(filepath.Join(h.Root, h.State), func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
@@ -65,9 +65,9 @@ func (h Host) private(name string) []control.Check {
 	})
 	switch {
 	case err != nil:
-		return []control.Check{failed(name, firstLine(err)+".", "See: ls -lR "+h.State)}
+		return []fault.Check{failed(name, firstLine(err)+".", "See: ls -lR "+h.State)}
 	case len(open) > 0:
-		return []control.Check{failed(name, fmt.Sprintf("Others than root may use %s (and more: %d).", open[0], len(open)-1),
+		return []fault.Check{failed(name, fmt.Sprintf("Others than root may use %s (and more: %d).", open[0], len(open)-1),
 			fmt.Sprintf("Find out who did. Then: chown -R root:root %[1]s; chmod -R go= %[1]s", h.State))}
 	}
 	return nil
@@ -88,7 +88,7 @@ func (h Host) leftClaims(claims map[string]volume.Claim) (names []string) {
 }
 
 // headers: a damaged header without an image of it is the loss of the volume.
-func (h Host) headers(store *volume.Claims, claims map[string]volume.Claim) (checks []control.Check) {
+func (h Host) headers(store *volume.Claims, claims map[string]volume.Claim) (checks []fault.Check) {
 	if h.Config == nil {
 		return nil
 	}
@@ -99,7 +99,7 @@ func (h Host) headers(store *volume.Claims, claims map[string]volume.Claim) (che
 		}
 		backups, err := store.Backups(v.Name)
 		if err != nil {
-			checks = append(checks, control.Failed("header of "+v.Name, err))
+			checks = append(checks, fault.Failed("header of "+v.Name, err))
 			continue
 		}
 		checks = append(checks, judgeHeader(v.Name, claim, backups, h.Now))
@@ -108,7 +108,7 @@ func (h Host) headers(store *volume.Claims, claims map[string]volume.Claim) (che
 }
 
 // judgeHeader: an old backup is as good as a new one, unless the data key was replaced since.
-func judgeHeader(of string, claim volume.Claim, backups []volume.Backup, now time.Time) control.Check {
+func judgeHeader(of string, claim volume.Claim, backups []volume.Backup, now time.Time) fault.Check {
 	name, remedy := "header of "+of, "Run: volseal header backup "+of+". And keep a copy off this host."
 	if len(backups) == 0 {
 		return warned(name, "This host has no backup of it: a damaged header would be the loss of the volume.", remedy)
@@ -117,7 +117,7 @@ func judgeHeader(of string, claim volume.Claim, backups []volume.Backup, now tim
 	if newest.Generation < claim.Generation {
 		return warned(name, fmt.Sprintf("The newest backup is of generation %d, the header of %d.", newest.Generation, claim.Generation), remedy)
 	}
-	return passed(name, fmt.Sprintf("The newest of %d backups is %s old, of generation %d.", len(backups), days(now.Sub(newest.At)), newest.Generation))
+	return fault.Passed(name, fmt.Sprintf("The newest of %d backups is %s old, of generation %d.", len(backups), days(now.Sub(newest.At)), newest.Generation))
 }
 
 func days(d time.Duration) string {

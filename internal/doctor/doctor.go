@@ -9,32 +9,23 @@
 package doctor
 
 import (
-	"github.com/volseal/volseal/internal/control"
 	"github.com/volseal/volseal/internal/fault"
 )
 
-func passed(name, detail string) control.Check {
-	return control.Check{Name: name, Status: control.CheckOK, Detail: detail, Who: []fault.Owner{}}
-}
-
-func skipped(name, why string) control.Check {
-	return control.Check{Name: name, Status: control.CheckSkipped, Detail: why, Who: []fault.Owner{}}
-}
-
-func warned(name, detail, remedy string) control.Check {
-	return control.Check{Name: name, Status: control.CheckWarn, Detail: detail, Remedy: remedy, Who: []fault.Owner{}}
+func warned(name, detail, remedy string) fault.Check {
+	return fault.Check{Name: name, Status: fault.CheckWarn, Detail: detail, Remedy: remedy, Who: []fault.Owner{}}
 }
 
 // failed is for what this host's operators set up.
-func failed(name, detail, remedy string) control.Check {
-	return control.Check{
-		Name: name, Status: control.CheckFailed, Detail: detail, Remedy: remedy,
+func failed(name, detail, remedy string) fault.Check {
+	return fault.Check{
+		Name: name, Status: fault.CheckFailed, Detail: detail, Remedy: remedy,
 		Class: fault.Misconfigured, Who: []fault.Owner{fault.Platform},
 	}
 }
 
 // failedBy is for what somebody else must change.
-func failedBy(class fault.Class, who fault.Owner, name, detail, remedy string) control.Check {
+func failedBy(class fault.Class, who fault.Owner, name, detail, remedy string) fault.Check {
 	c := failed(name, detail, remedy)
 	c.Class, c.Who = class, []fault.Owner{who}
 	return c

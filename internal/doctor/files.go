@@ -11,7 +11,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/volseal/volseal/internal/control"
+	"github.com/volseal/volseal/internal/fault"
 	"github.com/volseal/volseal/internal/volume/mount"
 )
 
@@ -21,7 +21,7 @@ func firstLine(err error) string {
 }
 
 // socket: everybody may connect, and nobody but root may put another in its place.
-func (h Host) socket() control.Check {
+func (h Host) socket() fault.Check {
 	const name, start = "socket", "Run: systemctl enable --now volseal.socket volseal.service"
 	path := filepath.Join(h.Root, h.Socket)
 	info, err := os.Lstat(path)
@@ -39,7 +39,7 @@ func (h Host) socket() control.Check {
 	if err != nil || dir.Mode().Perm()&0o022 != 0 || h.Super && ownerOf(info) != 0 {
 		return failed(name, "Others than root could replace "+h.Socket+".", fmt.Sprintf("Run: chown root:root %[1]s; chmod 0755 %[1]s", filepath.Dir(h.Socket)))
 	}
-	return passed(name, h.Socket+".")
+	return fault.Passed(name, h.Socket+".")
 }
 
 func ownerOf(info fs.FileInfo) uint32 {
@@ -50,12 +50,12 @@ func ownerOf(info fs.FileInfo) uint32 {
 }
 
 // groups: one that does not exist grants nothing, and its members are refused.
-func (h Host) groups() []control.Check {
+func (h Host) groups() []fault.Check {
 	wanted := []string{h.Readers}
 	if h.Config != nil && h.Config.OperatorGroup != "" {
 		wanted = append(wanted, h.Config.OperatorGroup)
 	}
-	var checks []control.Check
+	var checks []fault.Check
 	for _, group := range wanted {
 		name := "group " + group
 		if h.Group(group) != nil {
@@ -63,7 +63,7 @@ func (h Host) groups() []control.Check {
 				"Run: groupadd --system "+group+"; then volseal reload"))
 			continue
 		}
-		checks = append(checks, passed(name, "Exists."))
+		checks = append(checks, fault.Passed(name, "Exists."))
 	}
 	return checks
 }
@@ -76,7 +76,7 @@ func generatorDirs() []string {
 	}
 }
 
-func (h Host) generator() control.Check {
+func (h Host) generator() fault.Check {
 	const name = "generator"
 	const harm = "At the next boot no database would wait for its volume."
 	for _, dir := range generatorDirs() {
@@ -92,18 +92,18 @@ func (h Host) generator() control.Check {
 		if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
 			return failed(name, shown+" cannot be executed. "+harm, "Install the package again, then: systemctl daemon-reload")
 		}
-		return passed(name, shown+".")
+		return fault.Passed(name, shown+".")
 	}
 	return failed(name, "It is not installed. "+harm, "Install the package again, then: systemctl daemon-reload")
 }
 
-func (h Host) generated() control.Check {
+func (h Host) generated() fault.Check {
 	const name = "generated units"
 	switch {
 	case h.Config == nil:
-		return skipped(name, "Needs a sound configuration to compare with.")
+		return fault.Skipped(name, "Needs a sound configuration to compare with.")
 	case h.UpToDate(h.Config.Volumes):
-		return passed(name, "Just those of the configuration.")
+		return fault.Passed(name, "Just those of the configuration.")
 	default:
 		return failed(name, "They are not those of the configuration: one is missing, of an older one, or left over.",
 			"Run: systemctl daemon-reload. If that does not help: journalctl -b -t "+mount.GeneratorName)

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/volseal/volseal/internal/config"
-	"github.com/volseal/volseal/internal/control"
+	"github.com/volseal/volseal/internal/fault"
 	"github.com/volseal/volseal/internal/volume"
 	"github.com/volseal/volseal/internal/volume/luks"
 	"github.com/volseal/volseal/internal/volume/mount"
@@ -35,8 +35,8 @@ type Host struct {
 }
 
 // Examine looks at everything that the host shows.
-func (h Host) Examine(ctx context.Context) []control.Check {
-	checks := []control.Check{
+func (h Host) Examine(ctx context.Context) []fault.Check {
+	checks := []fault.Check{
 		judgeModule("dm_crypt", h.module("dm_crypt")),
 		judgeModule("nvme", h.module("nvme")),
 		h.cryptsetup(ctx),
@@ -51,17 +51,17 @@ func (h Host) Examine(ctx context.Context) []control.Check {
 }
 
 // rootOnly is for what only root can see.
-func rootOnly(name string) control.Check { return skipped(name, "Needs root.") }
+func rootOnly(name string) fault.Check { return fault.Skipped(name, "Needs root.") }
 
-func (h Host) cryptsetup(ctx context.Context) control.Check {
+func (h Host) cryptsetup(ctx context.Context) fault.Check {
 	v, err := h.Cryptsetup(ctx)
 	if err != nil {
-		return control.Failed("cryptsetup", err)
+		return fault.Failed("cryptsetup", err)
 	}
 	return judgeCryptsetup(v)
 }
 
-func judgeCryptsetup(v luks.Version) control.Check {
+func judgeCryptsetup(v luks.Version) fault.Check {
 	const name = "cryptsetup"
 	switch {
 	case v.Before(luks.Oldest()):
@@ -70,17 +70,17 @@ func judgeCryptsetup(v luks.Version) control.Check {
 		return warned(name, fmt.Sprintf("Version %s can lose data when it reencrypts a volume that is in use. Volumes that are only opened are safe.", v),
 			"Install 2.7.5 or newer, and reencrypt nothing before.")
 	}
-	return passed(name, v.String()+".")
+	return fault.Passed(name, v.String()+".")
 }
 
-func (h Host) configuration() control.Check {
+func (h Host) configuration() fault.Check {
 	const name = "configuration"
 	var problems config.Problems
 	switch {
 	case h.ConfigErr == nil:
-		return passed(name, fmt.Sprintf("Sound; volumes: %d.", len(h.Config.Volumes)))
+		return fault.Passed(name, fmt.Sprintf("Sound; volumes: %d.", len(h.Config.Volumes)))
 	case errors.Is(h.ConfigErr, fs.ErrPermission), !h.Super:
-		return skipped(name, "Cannot be judged without root: "+firstLine(h.ConfigErr))
+		return fault.Skipped(name, "Cannot be judged without root: "+firstLine(h.ConfigErr))
 	case errors.As(h.ConfigErr, &problems):
 		return failed(name, fmt.Sprintf("Mistakes: %d. The first: %s", len(problems), firstLine(errors.New(problems[0].String()))), "Run volseal config check, and mend what it says.")
 	default:

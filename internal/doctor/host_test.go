@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/volseal/volseal/internal/config"
-	"github.com/volseal/volseal/internal/control"
+	"github.com/volseal/volseal/internal/fault"
 	"github.com/volseal/volseal/internal/volume"
 	"github.com/volseal/volseal/internal/volume/luks"
 	"github.com/volseal/volseal/internal/volume/mount"
@@ -181,7 +181,7 @@ func TestHost(t *testing.T) {
 			tt.change(r)
 			checks := r.Examine(t.Context())
 			complete(t, checks)
-			for status, want := range map[control.CheckStatus]string{control.CheckFailed: tt.failed, control.CheckWarn: tt.warned} {
+			for status, want := range map[fault.CheckStatus]string{fault.CheckFailed: tt.failed, fault.CheckWarn: tt.warned} {
 				if got := strings.Join(names(checks, status), "|"); got != want {
 					t.Errorf("%s %q, want %q", status, got, want)
 				}
@@ -206,10 +206,10 @@ func TestHostWithoutRoot(t *testing.T) {
 	r.Config, r.ConfigErr = nil, config.Problems{{File: "f", Message: "cannot be read: permission denied"}}
 	checks := r.Examine(t.Context())
 	complete(t, checks)
-	if bad := append(names(checks, control.CheckFailed), names(checks, control.CheckWarn)...); len(bad) > 0 {
+	if bad := append(names(checks, fault.CheckFailed), names(checks, fault.CheckWarn)...); len(bad) > 0 {
 		t.Errorf("%v", bad)
 	}
-	if got := len(names(checks, control.CheckSkipped)); got != 7 {
-		t.Errorf("%d skipped: %v", got, names(checks, control.CheckSkipped))
+	if got := len(names(checks, fault.CheckSkipped)); got != 7 {
+		t.Errorf("%d skipped: %v", got, names(checks, fault.CheckSkipped))
 	}
 }

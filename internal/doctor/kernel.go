@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/volseal/volseal/internal/control"
+	"github.com/volseal/volseal/internal/fault"
 )
 
 // module says how the running kernel comes by a module: "loaded", "built in",
@@ -46,14 +46,14 @@ func listed(file, name string) bool {
 	return false
 }
 
-func judgeModule(name, state string) control.Check {
+func judgeModule(name, state string) fault.Check {
 	line := "kernel " + name
 	switch state {
 	case "":
 		return failed(line, "The running kernel has no module "+name+".", "Install the modules of this kernel, or boot one that has them.")
 	case "loadable":
-		return passed(line, "Loadable; the kernel loads it when it is first used.")
+		return fault.Passed(line, "Loadable; the kernel loads it when it is first used.")
 	default:
-		return passed(line, "Is "+state+".")
+		return fault.Passed(line, "Is "+state+".")
 	}
 }

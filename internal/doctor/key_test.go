@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/volseal/volseal/internal/control"
 	"github.com/volseal/volseal/internal/envelope/kms"
 	"github.com/volseal/volseal/internal/fault"
 )
@@ -82,10 +81,10 @@ func TestKeyRules(t *testing.T) {
 			tt.answers.arn = keyARN
 		}
 		r := tt.answers.judge()
-		if got := strings.Join(names(r.Checks, control.CheckFailed), " "); got != tt.failed {
+		if got := strings.Join(names(r.Checks, fault.CheckFailed), " "); got != tt.failed {
 			t.Errorf("%s: failed %q, want %q", name, got, tt.failed)
 		}
-		if first := control.FirstFailed(r.Checks); (first == nil) != r.OK || first != nil && first.Class != tt.class {
+		if first := fault.FirstFailed(r.Checks); (first == nil) != r.OK || first != nil && first.Class != tt.class {
 			t.Errorf("%s: ok %v, first %+v, want class %q", name, r.OK, first, tt.class)
 		}
 		if len(r.Missing) != tt.missing {
@@ -101,7 +100,7 @@ func TestKeyWithoutAccount(t *testing.T) {
 	if r.Principal != "" || len(r.Missing) != 0 {
 		t.Errorf("%+v", r)
 	}
-	if c := control.FirstFailed(r.Checks); !strings.Contains(c.Remedy, "volseal key policy") {
+	if c := fault.FirstFailed(r.Checks); !strings.Contains(c.Remedy, "volseal key policy") {
 		t.Errorf("remedy %q", c.Remedy)
 	}
 }
@@ -115,7 +114,7 @@ func TestKeyPartition(t *testing.T) {
 	}
 }
 
-func names(checks []control.Check, status control.CheckStatus) (all []string) {
+func names(checks []fault.Check, status fault.CheckStatus) (all []string) {
 	for _, c := range checks {
 		if c.Status == status {
 			all = append(all, c.Name)
@@ -125,16 +124,16 @@ func names(checks []control.Check, status control.CheckStatus) (all []string) {
 }
 
 // complete insists that each line can be acted upon by whoever it names.
-func complete(t *testing.T, checks []control.Check) {
+func complete(t *testing.T, checks []fault.Check) {
 	t.Helper()
 	for _, c := range checks {
-		bad := c.Name == "" || c.Detail == "" || c.Who == nil || !slices.Contains(control.CheckStatuses(), c.Status)
-		if c.Status == control.CheckFailed {
+		bad := c.Name == "" || c.Detail == "" || c.Who == nil || !slices.Contains(fault.CheckStatuses(), c.Status)
+		if c.Status == fault.CheckFailed {
 			bad = bad || c.Remedy == "" || c.Class == fault.None || len(c.Who) == 0
 		} else {
 			bad = bad || c.Class != fault.None || len(c.Who) > 0
 		}
-		if c.Status == control.CheckWarn {
+		if c.Status == fault.CheckWarn {
 			bad = bad || c.Remedy == ""
 		}
 		if bad {

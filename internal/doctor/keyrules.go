@@ -22,15 +22,15 @@ const describe = "kms:DescribeKey"
 func (a keyAnswers) judge() control.KeyReport {
 	r := control.KeyReport{ARN: a.arn, Principal: a.principal(), Missing: []keypolicy.Statement{}}
 	if region := envelope.KeyRegion(a.arn); region != a.self.Region {
-		r.Checks = []control.Check{
+		r.Checks = []fault.Check{
 			failedBy(fault.Misconfigured, fault.Customer, "region", fmt.Sprintf("The CMK is in %s, but this host and its volumes are in %s.", region, a.self.Region),
 				"The customer creates a CMK in "+a.self.Region+"; EBS cannot use a key of another region."),
-			skipped("everything else", "KMS is asked in the region of this host only."),
+			fault.Skipped("everything else", "KMS is asked in the region of this host only."),
 		}
 		return r
 	}
-	r.Checks = append([]control.Check{passed("region", a.self.Region+", as this host.")}, a.rules()...)
-	explained := control.FirstFailed(r.Checks[2:])
+	r.Checks = append([]fault.Check{fault.Passed("region", a.self.Region+", as this host.")}, a.rules()...)
+	explained := fault.FirstFailed(r.Checks[2:])
 	var denied, asked []string
 	note := func(action string, err error) {
 		asked = append(asked, action)
@@ -47,7 +47,7 @@ func (a keyAnswers) judge() control.KeyReport {
 	if r.Principal != "" {
 		r.Missing = keypolicy.Lacking(r.Principal, denied, asked)
 	}
-	r.OK = control.FirstFailed(r.Checks) == nil
+	r.OK = fault.FirstFailed(r.Checks) == nil
 	return r
 }
 
@@ -76,27 +76,27 @@ func customerDenies(err error) bool {
 }
 
 // rules are those of the key itself, after the right to see them.
-func (a keyAnswers) rules() []control.Check {
+func (a keyAnswers) rules() []fault.Check {
 	first := a.permission(describe, a.describeErr, nil)
 	if a.describeErr == nil && a.key.ARN != a.arn {
 		first = failedBy(fault.Unknown, fault.Platform, describe, "KMS answered for another key than the one asked about.",
 			"KMS does not do that: check the endpoint and the proxies on the way.")
 	}
-	checks := []control.Check{first}
-	if first.Status != control.CheckOK {
+	checks := []fault.Check{first}
+	if first.Status != fault.CheckOK {
 		for _, name := range []string{"state", "kind", "material", "manager"} {
-			checks = append(checks, skipped(name, "Told by "+describe+" alone."))
+			checks = append(checks, fault.Skipped(name, "Told by "+describe+" alone."))
 		}
 		return checks
 	}
 	return append(checks, a.state(), a.kind(), a.material(), a.manager())
 }
 
-func (a keyAnswers) state() control.Check {
+func (a keyAnswers) state() fault.Check {
 	const name = "state"
 	switch a.key.State {
 	case "Enabled":
-		return passed(name, "Enabled.")
+		return fault.Passed(name, "Enabled.")
 	case "Disabled":
 		return failedBy(fault.Revoked, fault.Customer, name, "The CMK is disabled.", "The customer can enable it again (kms:EnableKey).")
 	case "PendingDeletion", "PendingReplicaDeletion":
@@ -111,32 +111,32 @@ func (a keyAnswers) state() control.Check {
 	}
 }
 
-func (a keyAnswers) kind() control.Check {
+func (a keyAnswers) kind() fault.Check {
 	const name = "kind"
 	if a.key.Spec == "SYMMETRIC_DEFAULT" && a.key.Usage == "ENCRYPT_DECRYPT" {
-		return passed(name, "Symmetric, to encrypt and decrypt.")
+		return fault.Passed(name, "Symmetric, to encrypt and decrypt.")
 	}
 	return failedBy(fault.Misconfigured, fault.Customer, name, fmt.Sprintf("The CMK is %s for %s, not a symmetric key for encryption.", word(a.key.Spec), word(a.key.Usage)),
 		"The kind of a key cannot be changed: the customer must create another (SYMMETRIC_DEFAULT, ENCRYPT_DECRYPT).")
 }
 
-func (a keyAnswers) material() control.Check {
+func (a keyAnswers) material() fault.Check {
 	const name = "material"
 	switch a.key.Origin {
 	case "EXTERNAL":
 		return failedBy(fault.Misconfigured, fault.Customer, name, "The CMK is one for imported key material, which can be taken away or expire by itself.",
 			"The origin of a key cannot be changed: the customer must create another, with material that KMS makes.")
 	case "AWS_KMS":
-		return passed(name, "Made by KMS, not imported.")
+		return fault.Passed(name, "Made by KMS, not imported.")
 	default:
-		return passed(name, "Not imported ("+word(a.key.Origin)+").")
+		return fault.Passed(name, "Not imported ("+word(a.key.Origin)+").")
 	}
 }
 
-func (a keyAnswers) manager() control.Check {
+func (a keyAnswers) manager() fault.Check {
 	const name = "manager"
 	if a.key.Manager == "CUSTOMER" {
-		return passed(name, "A customer managed key.")
+		return fault.Passed(name, "A customer managed key.")
 	}
 	return failedBy(fault.Misconfigured, fault.Customer, name, "The key is managed by AWS, not by the customer: its policy cannot be changed.",
 		"The customer must create a customer managed key.")
@@ -144,25 +144,25 @@ func (a keyAnswers) manager() control.Check {
 
 // permission judges the answer to a question for one. Where the key itself is
 // not usable, explained, any answer but a denial tells just that.
-func (a keyAnswers) permission(name string, err error, explained *control.Check) control.Check {
+func (a keyAnswers) permission(name string, err error, explained *fault.Check) fault.Check {
 	switch {
 	case err == nil:
-		return passed(name, "Allowed.")
+		return fault.Passed(name, "Allowed.")
 	case kms.Denied(err):
 		return a.denial(name, err)
 	case explained != nil:
-		return skipped(name, fmt.Sprintf("Not told as long as %q fails.", explained.Name))
+		return fault.Skipped(name, fmt.Sprintf("Not told as long as %q fails.", explained.Name))
 	case kms.Untried(err):
-		return skipped(name, "This endpoint of KMS knows no dry run without a ciphertext; an unlock shows it.")
+		return fault.Skipped(name, "This endpoint of KMS knows no dry run without a ciphertext; an unlock shows it.")
 	default:
-		return control.Failed(name, err)
+		return fault.Failed(name, err)
 	}
 }
 
 // denial explains a no. KMS's one answer for a key that is closed or not there
 // says more where it has described the key.
-func (a keyAnswers) denial(name string, err error) control.Check {
-	c := control.Failed(name, err)
+func (a keyAnswers) denial(name string, err error) fault.Check {
+	c := fault.Failed(name, err)
 	if !customerDenies(err) {
 		return c
 	}
@@ -187,13 +187,13 @@ func (a keyAnswers) pasteRemedy() string {
 }
 
 // untestable are the other permissions of the statements.
-func untestable() []control.Check {
+func untestable() []fault.Check {
 	const grants = "Only EC2 can try it, for a volume (kms:GrantIsForAWSResource): attaching one shows it."
-	return []control.Check{
-		skipped("kms:CreateGrant", grants),
-		skipped("kms:ListGrants", grants),
-		skipped("kms:RevokeGrant", grants),
-		skipped("kms:Encrypt", "Neither volseal nor EBS uses it, and this host's role need not have it."),
+	return []fault.Check{
+		fault.Skipped("kms:CreateGrant", grants),
+		fault.Skipped("kms:ListGrants", grants),
+		fault.Skipped("kms:RevokeGrant", grants),
+		fault.Skipped("kms:Encrypt", "Neither volseal nor EBS uses it, and this host's role need not have it."),
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/volseal/volseal/internal/control"
+	"github.com/volseal/volseal/internal/fault"
 	"github.com/volseal/volseal/internal/volume"
 	"github.com/volseal/volseal/internal/volume/mount"
 )
@@ -20,15 +20,15 @@ const (
 )
 
 // units are the agent's own.
-func (h Host) units(ctx context.Context) []control.Check {
+func (h Host) units(ctx context.Context) []fault.Check {
 	if !h.Super {
-		return []control.Check{rootOnly(agentSocket), rootOnly(agentService), rootOnly("sandbox")}
+		return []fault.Check{rootOnly(agentSocket), rootOnly(agentService), rootOnly("sandbox")}
 	}
-	var checks []control.Check
+	var checks []fault.Check
 	for _, name := range []string{agentSocket, agentService} {
 		u, err := h.Unit(ctx, name)
 		if err != nil {
-			checks = append(checks, control.Failed(name, err))
+			checks = append(checks, fault.Failed(name, err))
 			continue
 		}
 		checks = append(checks, judgeUnit(name, u))
@@ -40,7 +40,7 @@ func (h Host) units(ctx context.Context) []control.Check {
 }
 
 // judgeUnit: a host must come back after a reboot without anybody's help.
-func judgeUnit(name string, u mount.Unit) control.Check {
+func judgeUnit(name string, u mount.Unit) fault.Check {
 	const enable = "Run: systemctl enable --now " + agentSocket + " " + agentService
 	switch {
 	case u.Load == "masked":
@@ -56,7 +56,7 @@ func judgeUnit(name string, u mount.Unit) control.Check {
 	case u.Stale:
 		return warned(name, "Its files have changed since systemd read them.", "Run: systemctl daemon-reload; systemctl restart "+name)
 	}
-	return passed(name, "Enabled and active.")
+	return fault.Passed(name, "Enabled and active.")
 }
 
 func dropIns(u mount.Unit) string {
@@ -80,7 +80,7 @@ func sandbox() map[string]string {
 const capSysAdmin = 1 << 21
 
 // judgeSandbox: what this version of systemd does not tell is not judged.
-func judgeSandbox(u mount.Unit) control.Check {
+func judgeSandbox(u mount.Unit) fault.Check {
 	const name = "sandbox"
 	var weaker []string
 	for setting, want := range sandbox() {
@@ -94,7 +94,7 @@ func judgeSandbox(u mount.Unit) control.Check {
 		}
 	}
 	if len(weaker) == 0 {
-		return passed(name, "As packaged.")
+		return fault.Passed(name, "As packaged.")
 	}
 	slices.Sort(weaker)
 	return warned(name, "The agent has more rights than it needs, or its memory may leave the host: "+strings.Join(weaker, ", ")+".",
@@ -102,16 +102,16 @@ func judgeSandbox(u mount.Unit) control.Check {
 }
 
 // databases: each must wait for its volume, whoever starts it.
-func (h Host) databases(ctx context.Context) []control.Check {
+func (h Host) databases(ctx context.Context) []fault.Check {
 	if h.Config == nil {
 		return nil
 	}
-	var checks []control.Check
+	var checks []fault.Check
 	for _, v := range h.Config.Volumes {
 		name := "database of " + v.Name
 		switch {
 		case v.DatabaseUnit == "":
-			checks = append(checks, skipped(name, "No database_unit is configured. A unit that lives on the volume needs RequiresMountsFor="+v.Mountpoint+"."))
+			checks = append(checks, fault.Skipped(name, "No database_unit is configured. A unit that lives on the volume needs RequiresMountsFor="+v.Mountpoint+"."))
 			continue
 		case !h.Super:
 			checks = append(checks, rootOnly(name))
@@ -119,7 +119,7 @@ func (h Host) databases(ctx context.Context) []control.Check {
 		}
 		u, err := h.Unit(ctx, v.DatabaseUnit)
 		if err != nil {
-			checks = append(checks, control.Failed(name, err))
+			checks = append(checks, fault.Failed(name, err))
 			continue
 		}
 		checks = append(checks, judgeDatabase(name, v, u))
@@ -127,7 +127,7 @@ func (h Host) databases(ctx context.Context) []control.Check {
 	return checks
 }
 
-func judgeDatabase(name string, v volume.Spec, u mount.Unit) control.Check {
+func judgeDatabase(name string, v volume.Spec, u mount.Unit) fault.Check {
 	unit := v.DatabaseUnit
 	switch {
 	case u.Load == "not-found":
@@ -141,5 +141,5 @@ func judgeDatabase(name string, v volume.Spec, u mount.Unit) control.Check {
 	case u.Stale:
 		return warned(name, "The files of "+unit+" have changed since systemd read them.", "Run: systemctl daemon-reload")
 	}
-	return passed(name, fmt.Sprintf("%s waits for %s.", unit, v.Mountpoint))
+	return fault.Passed(name, fmt.Sprintf("%s waits for %s.", unit, v.Mountpoint))
 }

@@ -89,13 +89,13 @@ func TestBackupOfASoundHeaderOnly(t *testing.T) {
 	}
 }
 
-func check(r HeaderReport, name string) HeaderCheck {
+func check(r HeaderReport, name string) fault.Check {
 	for _, c := range r.Checks {
 		if c.Name == name {
 			return c
 		}
 	}
-	return HeaderCheck{}
+	return fault.Check{}
 }
 
 // verify says what is wrong, and with what class; and what it could not look at
@@ -135,17 +135,17 @@ func TestVerifyHeader(t *testing.T) {
 				}
 				first := ""
 				for i, one := range r.Checks {
-					if one.State == CheckFailed && first == "" {
+					if one.Status == fault.CheckFailed && first == "" {
 						first = one.Name
-						if one.Class != c.class || one.Found == "" {
+						if one.Class != c.class || one.Detail == "" {
 							t.Errorf("%+v", one)
 						}
 					}
-					if (one.State == CheckSkipped) != slices.Contains(c.skipped, one.Name) || one.Name != HeaderChecks()[i] {
+					if (one.Status == fault.CheckSkipped) != slices.Contains(c.skipped, one.Name) || one.Name != HeaderChecks()[i] {
 						t.Errorf("%+v", one)
 					}
 				}
-				if first != c.fails || r.OK != (c.fails == "") || (r.Failure() == nil) != r.OK {
+				if first != c.fails || r.OK != (c.fails == "") || (fault.FirstFailed(r.Checks) == nil) != r.OK {
 					t.Errorf("first failure is %q: %+v", first, r)
 				}
 				if len(w.deeds()) != 0 {
@@ -162,7 +162,7 @@ func TestVerifySealed(t *testing.T) {
 		h.do(VerbLock)
 		h.await("sealed", func(s Status) bool { return s.Phase == Sealed && s.Satisfied() })
 		r, err := h.r.VerifyHeader(t.Context(), "orders")
-		if err != nil || !r.OK || check(r, "mapping").State != CheckSkipped || w.did("open") != 0 {
+		if err != nil || !r.OK || check(r, "mapping").Status != fault.CheckSkipped || w.did("open") != 0 {
 			t.Errorf("%+v, %v; did %v", r, err, w.deeds())
 		}
 		h.do(VerbRelease)

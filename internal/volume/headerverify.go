@@ -15,27 +15,7 @@ type HeaderReport struct {
 	Volume string        `json:"volume"`
 	Device string        `json:"device"`
 	OK     bool          `json:"ok"`
-	Checks []HeaderCheck `json:"checks"`
-}
-
-// CheckState is how a check ended.
-type CheckState string
-
-// The states of a check.
-const (
-	CheckOK      CheckState = "ok"
-	CheckFailed  CheckState = "failed"
-	CheckSkipped CheckState = "skipped" // an earlier one failed, or there is nothing to check
-)
-
-// HeaderCheck is one line of a report.
-type HeaderCheck struct {
-	Name   string      `json:"name"`
-	State  CheckState  `json:"state"`
-	Found  string      `json:"found"` // a sentence
-	Class  fault.Class `json:"class"` // these three of a failed one
-	Reason string      `json:"reason"`
-	Hint   string      `json:"hint"`
+	Checks []fault.Check `json:"checks"`
 }
 
 // HeaderChecks lists the names, in the order of a report.
@@ -161,7 +141,7 @@ func (r *HeaderReport) judgeCopies(c HeaderCopies, remedy string) {
 func (r *HeaderReport) judgeMapping(o observed, h *Header) {
 	switch {
 	case !o.mapping.Present:
-		r.Checks = append(r.Checks, HeaderCheck{Name: "mapping", State: CheckSkipped, Found: "The volume is not open."})
+		r.Checks = append(r.Checks, fault.Skipped("mapping", "The volume is not open."))
 	case o.facts.Mapping == MapUnsound || o.mapping.UUID != h.UUID:
 		r.add("mapping", "", integrity("mapping-unsound", "What is open as "+o.spec.Mapping()+" does not belong to this header.",
 			"See dmsetup info "+o.spec.Mapping()+". A database that runs on it is the only way to its data: dump it first."))
@@ -172,40 +152,26 @@ func (r *HeaderReport) judgeMapping(o observed, h *Header) {
 
 // add is a check that succeeded if err is nil.
 func (r *HeaderReport) add(name, found string, err error) {
-	c := HeaderCheck{Name: name, State: CheckOK, Found: found}
+	c := fault.Passed(name, found)
 	if err != nil {
-		c = HeaderCheck{
-			Name: name, State: CheckFailed, Found: err.Error(),
-			Class: fault.ClassOf(err), Reason: fault.ReasonOf(err), Hint: fault.HintOf(err),
-		}
+		c = fault.Failed(name, err)
 	}
 	r.Checks = append(r.Checks, c)
 }
 
 // finish names what was not checked, puts all in order, and concludes.
 func (r *HeaderReport) finish() {
-	done := map[string]HeaderCheck{}
-	r.OK = true
+	done := map[string]fault.Check{}
 	for _, c := range r.Checks {
 		done[c.Name] = c
-		r.OK = r.OK && c.State != CheckFailed
 	}
 	r.Checks = nil
 	for _, name := range HeaderChecks() {
 		c, ok := done[name]
 		if !ok {
-			c = HeaderCheck{Name: name, State: CheckSkipped, Found: "Not checked, because of what failed."}
+			c = fault.Skipped(name, "Not checked, because of what failed.")
 		}
 		r.Checks = append(r.Checks, c)
 	}
-}
-
-// Failure is the first check that failed, as the error that it was; nil if all is well.
-func (r HeaderReport) Failure() error {
-	for _, c := range r.Checks {
-		if c.State == CheckFailed {
-			return &fault.Error{Class: c.Class, Reason: c.Reason, Cause: c.Name + ": " + c.Found, Hint: c.Hint}
-		}
-	}
-	return nil
+	r.OK = fault.FirstFailed(r.Checks) == nil
 }

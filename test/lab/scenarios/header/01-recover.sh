@@ -3,7 +3,7 @@
 . /lab/lib.sh
 
 headers=/var/lib/volseal/headers/orders
-verify() { volseal header verify orders --json | jq -r --arg n "$1" '.checks[] | select(.name == $n) | .state'; }
+verify() { volseal header verify orders --json | jq -r --arg n "$1" '.checks[] | select(.name == $n) | .status'; }
 sum() { sha256sum /srv/orders/rows | cut -d' ' -f1; }
 sealed() { [[ $(field orders phase) == Sealed && $(field orders mapping) == '' ]]; }
 seal() {

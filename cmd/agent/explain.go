@@ -128,7 +128,7 @@ func (c *cli) next(v volume.Status) []string {
 	case v.Phase == volume.Quarantined:
 		todo = append(todo, "Once that is understood: volseal reattach "+v.Name)
 	case v.NextRetry != nil:
-		todo = append(todo, "The agent tries again by itself, "+c.until(v)+".")
+		todo = append(todo, "The agent tries again by itself, "+c.until(*v.NextRetry)+".")
 	case v.Class == fault.None && v.Wish == volume.WishSealed && v.Satisfied():
 		todo = append(todo, "To open it: volseal unlock "+v.Name)
 	case v.Class == fault.None && v.Wish == volume.WishDetached && v.Satisfied():

@@ -158,6 +158,6 @@ func (c *cli) printRotation(v volume.Status) {
 	fmt.Fprint(c.stdout, wrap("  ", r.Error))
 	fmt.Fprint(c.stdout, wrap("  hint:  ", hintFor(r.Hint, r.Class)))
 	if r.NextRetry != nil {
-		fmt.Fprintf(c.stdout, "  retry: %s\n", c.until(volume.Status{NextRetry: r.NextRetry}))
+		fmt.Fprintf(c.stdout, "  retry: %s\n", c.until(*r.NextRetry))
 	}
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/volseal/volseal/internal/fault"
@@ -103,13 +104,13 @@ func (c *cli) printProblem(v volume.Status) {
 	fmt.Fprint(c.stdout, wrap("", head+v.Error))
 	fmt.Fprint(c.stdout, wrap("  hint:  ", hintFor(v.Hint, v.Class)))
 	if v.NextRetry != nil {
-		fmt.Fprintf(c.stdout, "  retry: %s\n", c.until(v))
+		fmt.Fprintf(c.stdout, "  retry: %s\n", c.until(*v.NextRetry))
 	}
 }
 
 // until is when the agent tries again.
-func (c *cli) until(v volume.Status) string {
-	if d := v.NextRetry.Sub(c.now()); d > 0 {
+func (c *cli) until(at time.Time) string {
+	if d := at.Sub(c.now()); d > 0 {
 		return "in " + age(d)
 	}
 	return "now"

@@ -20,9 +20,10 @@ func (c *cli) rotateCommand() *cobra.Command {
 	var (
 		w     waiting
 		order volume.RotateOrder
+		all   wholeHost
 	)
 	cmd := &cobra.Command{
-		Use: "rotate NAME", Short: "Replace the keys of a mounted volume, without downtime (root)",
+		Use: "rotate [NAME]", Short: "Replace the keys of a mounted volume, without downtime (root)",
 		Long: `Have the volume's data key wrapped by another CMK, or with --new-data-key replaced,
 under the same CMK or another one. The volume stays mounted, and its database
 notices nothing. What is new is proved by a live Decrypt and opens the keyslot on
@@ -34,14 +35,24 @@ A CMK that cannot be used is told at once, and nothing is changed. key_arn in th
 configuration has to follow; status says so until it has.
 
 The volume key, which encrypts the data, stays what it is. Snapshots and header
-backups from before still open under the old CMK.`,
+backups from before still open under the old CMK.
+
+With --all, instead of NAME, every volume of this host that is under the CMK --from
+moves to the new one, so many at a time; one that cannot does not stop the others.
+It returns when all have ended, or after --wait=DURATION, with a report. Interrupted
+by whatever, say the same again: it goes on with what is left, and the report is of
+all. --dry-run asks the agent and KMS what would become of each, and changes nothing.`,
 		Example: `volseal rotate orders --key-arn "$NEW" --wait=2m
 volseal rotate orders --new-data-key --wait=2m
-volseal rotate orders --abort`,
-		Args: oneVolume, ValidArgsFunction: c.volumeNames, SuggestFor: []string{"rekey", "rewrap", "reencrypt"},
+volseal rotate orders --abort
+volseal rotate --all --from "$OLD" --key-arn "$NEW" --dry-run`,
+		Args: all.arguments, ValidArgsFunction: c.volumeNames, SuggestFor: []string{"rekey", "rewrap", "reencrypt"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := order.Validate(); err != nil {
 				return &usageError{message: err.Error()}
+			}
+			if all.on {
+				return c.rotateAll(cmd.Context(), all, order, w.limit)
 			}
 			return c.rotate(cmd.Context(), args[0], order, w)
 		},
@@ -49,6 +60,7 @@ volseal rotate orders --abort`,
 	cmd.Flags().StringVar(&order.KeyARN, "key-arn", "", "the CMK to move to, by its `ARN`")
 	cmd.Flags().BoolVar(&order.NewDataKey, "new-data-key", false, "a new data key and keyslot; the old ones are destroyed")
 	cmd.Flags().BoolVar(&order.Abort, "abort", false, "take back the rotation that is under way")
+	all.addTo(cmd)
 	addWait(cmd, &w)
 	return cmd
 }

@@ -22,17 +22,20 @@ import (
 func TestEverythingFits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := anySnapshot(t)
-		out := printAll(terminal{now: testNow}, s)
-		for line := range strings.Lines(out) {
-			line = strings.TrimSuffix(line, "\n")
-			if n := utf8.RuneCountInString(line); n > width && !oneLongWord(line) {
-				t.Fatalf("%d columns: %q", n, line)
-			}
-			if shown(line) != line {
-				t.Fatalf("a command to the terminal: %q", line)
-			}
-		}
+		checkFits(t, printAll(terminal{now: testNow}, s))
 	})
+}
+
+func checkFits(t *rapid.T, out string) {
+	for line := range strings.Lines(out) {
+		line = strings.TrimSuffix(line, "\n")
+		if n := utf8.RuneCountInString(line); n > width && !oneLongWord(line) {
+			t.Fatalf("%d columns: %q", n, line)
+		}
+		if shown(line) != line {
+			t.Fatalf("a command to the terminal: %q", line)
+		}
+	}
 }
 
 // TestColourAddsNothingElse protects the same on a terminal: without its colours

@@ -19,6 +19,8 @@ type RotateOrder struct {
 	// another CMK. Without KeyARN: under the CMK as it is.
 	NewDataKey bool `json:"new_data_key,omitempty"`
 	Abort      bool `json:"abort,omitempty"` // take the rotation back that is under way
+	// DryRun: say whether it could begin now, and record nothing.
+	DryRun bool `json:"dry_run,omitempty"`
 }
 
 // RotateAnswer is what was recorded.
@@ -52,7 +54,7 @@ func (r *Reconciler) Rotate(ctx context.Context, name string, o RotateOrder) (a 
 	if err := o.Validate(); err != nil {
 		return a, err
 	}
-	if err := w.tryRotation(ctx, o); err != nil {
+	if err := w.tryRotation(ctx, o); err != nil || o.DryRun {
 		return a, err
 	}
 	if a, err = w.recordRotation(o); err != nil {
@@ -77,7 +79,7 @@ func (w *worker) tryRotation(ctx context.Context, o RotateOrder) error {
 	s.KeyARN = o.target(s.KeyARN)
 	w.ports.Keyring.ForgetRefusals(s.KeyARN) // an operator wants KMS's answer of now
 	err = w.ports.Keyring.TryFresh(ctx, s.keyRef())
-	if err == nil || fault.ClassOf(err).WaitingHelps() && fault.ClassOf(err) != fault.Unknown {
+	if err == nil || !o.DryRun && fault.ClassOf(err).WaitingHelps() && fault.ClassOf(err) != fault.Unknown {
 		return nil // nobody answers: it is asked again for as long as that takes
 	}
 	return unusableTarget(s.KeyARN, err)

@@ -48,3 +48,21 @@ func TestRotateDryRun(t *testing.T) {
 		})
 	}
 }
+
+// A CMK that somebody wrote into the configuration before its time is not shown as
+// proved for a moment: whoever rotates many takes that for done.
+func TestEditedKeyIsNotProved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		h := startHost(t, formatted(t, dir), dir)
+		defer h.stop()
+		h.await("mounted", safely)
+		spec := testSpec(t)
+		spec.KeyARN = newARN
+		h.r.Apply([]Spec{spec}, h.r.workers["orders"].probe)
+		if s := h.status(); s.KeyARN != newARN || s.WouldSurviveReboot {
+			t.Errorf("at once: %+v", s)
+		}
+		h.await("refused", func(s Status) bool { return s.Class == fault.Misconfigured && !s.WouldSurviveReboot })
+	})
+}

@@ -38,16 +38,16 @@ type rotateReport struct {
 	Volumes    []rotatedVolume `json:"volumes"`      // those under either CMK, by name
 }
 
-// rotatedVolume is a line of it.
+// rotatedVolume is a line of it. docs/cli.md says what its fields are.
 type rotatedVolume struct {
-	Volume     string       `json:"volume"`     // its name
-	KeyARN     string       `json:"key_arn"`    // the CMK that opens it now
-	Generation int          `json:"generation"` // of its token now
-	Result     rotateResult `json:"result"`     // ready: it would be rotated, of a dry run alone; rotated: by this run; already: it was before; unfinished: begun, and goes on by itself; not-rotated: nothing is recorded for it
-	Class      fault.Class  `json:"class"`      // of what keeps it; "" if nothing does, or time alone
-	Error      string       `json:"error"`      // why it is unfinished or not-rotated, a sentence
-	Hint       string       `json:"hint"`       // what to do
-	Notice     string       `json:"notice"`     // as that of a VOLUME
+	Volume     string       `json:"volume"`
+	KeyARN     string       `json:"key_arn"`
+	Generation int          `json:"generation"`
+	Result     rotateResult `json:"result"`
+	Class      fault.Class  `json:"class"`
+	Error      string       `json:"error"`
+	Hint       string       `json:"hint"`
+	Notice     string       `json:"notice"`
 
 	status volume.Status // the last that was seen
 	err    error         // what Error tells of

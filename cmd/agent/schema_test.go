@@ -221,7 +221,7 @@ func structSchema(t *testing.T, of reflect.Type) schema {
 // tableRow is what docs/cli.md says of a field of a volume or a key.
 func tableRow(t *testing.T, of reflect.Type, field string) string {
 	t.Helper()
-	heading := map[reflect.Type]string{reflect.TypeFor[volume.Status](): "VOLUME", reflect.TypeFor[volume.KeyStatus](): "KEY", reflect.TypeFor[fault.Check](): "CHECK"}[of]
+	heading := map[reflect.Type]string{reflect.TypeFor[volume.Status](): "VOLUME", reflect.TypeFor[volume.KeyStatus](): "KEY", reflect.TypeFor[fault.Check](): "CHECK", reflect.TypeFor[rotatedVolume](): "MOVED"}[of]
 	if heading == "" {
 		return ""
 	}

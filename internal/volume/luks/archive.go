@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -81,7 +82,7 @@ func (l *LUKS) Judge(dev volume.Device, path string) (*volume.Header, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &volume.Header{Path: path, UUID: h.uuid, Candidates: h.candidates}, nil
+	return h.of(path)
 }
 
 // Print is an image's fingerprint: equal to that of a device with this header.
@@ -154,8 +155,12 @@ func (l *LUKS) Restore(ctx context.Context, dev volume.Device, path, mapping str
 	if _, err := l.examine(ctx, path); err != nil {
 		return err // never write what Freeze would refuse to read back
 	}
-	image, err := readImage(path)
+	image, err := newBuffer(headerBytes)
 	if err != nil {
+		return err
+	}
+	defer image.release()
+	if err := image.fill(path); err != nil {
 		return err
 	}
 	d, err := l.openForRestore(dev, mapping)
@@ -174,17 +179,36 @@ func (l *LUKS) Restore(ctx context.Context, dev volume.Device, path, mapping str
 	if err := d.readAt(ctx, b, 0); err != nil {
 		return err
 	}
+	var written []span
 	for _, part := range writingOrder() {
 		part = part.unlike(b, image)
 		if part.from == part.to {
 			continue
 		}
-		copy(b[part.from:part.to], image[part.from:part.to])
-		if err := d.writeAt(ctx, b[part.from:part.to], part.from); err != nil {
+		if err := d.writeAt(ctx, image[part.from:part.to], part.from); err != nil {
+			return err
+		}
+		written = append(written, part)
+	}
+	for _, part := range written { // the rest was read just now, and is equal
+		if err := d.readBack(ctx, b[part.from:part.to], image[part.from:part.to], part.from); err != nil {
 			return err
 		}
 	}
-	return d.readBack(ctx, b, image)
+	return nil
+}
+
+// fill reads an image of a header.
+func (b buffer) fill(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return copyFault(err)
+	}
+	defer f.Close()
+	if _, err := io.ReadFull(f, b); err != nil {
+		return copyFault(err)
+	}
+	return nil
 }
 
 // unlike leaves out the blocks at both ends that are equal already: a keyslot that

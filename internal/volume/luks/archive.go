@@ -22,7 +22,19 @@ import (
 // Save copies the whole header area of dev, everything before the data, to a
 // new file at path (0600), durably: the form of cryptsetup luksHeaderBackup,
 // whose luksHeaderRestore takes it. It judges nothing.
-func (l *LUKS) Save(ctx context.Context, dev volume.Device, path string) (err error) {
+func (l *LUKS) Save(ctx context.Context, dev volume.Device, path string) error {
+	if err := copyArea(ctx, dev, path); err != nil {
+		return err
+	}
+	if err := errors.Join(syncPath(path), syncPath(filepath.Dir(path))); err != nil {
+		os.Remove(path)
+		return copyFault(err)
+	}
+	return nil
+}
+
+// copyArea is Save before anything is durable.
+func copyArea(ctx context.Context, dev volume.Device, path string) error {
 	if err := holdsHeader(dev); err != nil {
 		return err
 	}
@@ -35,17 +47,10 @@ func (l *LUKS) Save(ctx context.Context, dev volume.Device, path string) (err er
 	if err != nil {
 		return copyFault(err)
 	}
-	defer func() {
-		f.Close()
-		if err != nil {
-			os.Remove(path)
-		}
-	}()
+	defer f.Close()
 	if err := d.copyTo(ctx, f, span{0, headerBytes}); err != nil {
+		os.Remove(path)
 		return err
-	}
-	if err := errors.Join(f.Sync(), syncPath(filepath.Dir(path))); err != nil {
-		return copyFault(err)
 	}
 	return nil
 }
@@ -92,11 +97,11 @@ func (l *LUKS) Print(path string) (volume.Fingerprint, error) {
 		return volume.Fingerprint{}, copyFault(err)
 	}
 	defer f.Close()
-	b := make([]byte, fingerprintBytes)
-	if _, err := f.ReadAt(b, 0); err != nil {
+	sum := sha256.New()
+	if _, err := io.CopyN(sum, f, fingerprintBytes); err != nil {
 		return volume.Fingerprint{}, copyFault(err)
 	}
-	return sha256.Sum256(b), nil
+	return volume.Fingerprint(sum.Sum(nil)), nil
 }
 
 // Copies judges the two copies of the header on dev apart: of one that is

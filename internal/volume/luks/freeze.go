@@ -157,18 +157,25 @@ func (d *disk) copyHeader(ctx context.Context, f *os.File) (*header, error) {
 	return h, nil
 }
 
+// copyChunk is what EBS counts as one operation at most. It bounds the memory of a
+// boot at which every header of the host is copied at once.
+const copyChunk = 256 << 10
+
 // copyTo copies a range to the same place.
 func (d *disk) copyTo(ctx context.Context, f *os.File, s span) error {
-	b, err := newBuffer(int(s.to - s.from))
+	b, err := newBuffer(copyChunk)
 	if err != nil {
 		return err
 	}
 	defer b.release()
-	if err := d.readAt(ctx, b, s.from); err != nil {
-		return err
-	}
-	if _, err := f.WriteAt(b, s.from); err != nil {
-		return copyFault(err)
+	for at := s.from; at < s.to; at += copyChunk {
+		part := b[:min(copyChunk, s.to-at)]
+		if err := d.readAt(ctx, part, at); err != nil {
+			return err
+		}
+		if _, err := f.WriteAt(part, at); err != nil {
+			return copyFault(err)
+		}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,6 +71,46 @@ func BenchmarkRewrap(b *testing.B) {
 	}
 	turns.report(b)
 	b.ReportMetric(float64(processes), "processes")
+}
+
+// TestProcesses names every process that init, an opening and a re-wrap start, with
+// the exam and the backup that follow each. One costs 20 ms, or half a second on an
+// emulated machine, of a boot at which all volumes of a host wait for each other.
+func TestProcesses(t *testing.T) {
+	f := &onFile{LUKS: newLUKS(t), dev: blankDisk(t)}
+	started := counted(t, f.LUKS)
+	dir := t.TempDir()
+	kms := newRememberingKMS()
+	r, stop := f.agent(t, dir, kms)
+	defer func() { stop() }()
+	want := func(what string, verbs ...string) {
+		t.Helper()
+		awaitStatus(t, r, what, func(s volume.Status) bool { return safe(s) && s.Rotation == nil })
+		if _, err := r.BackUpHeader(t.Context(), "orders"); err != nil { // once the worker has done its own
+			t.Fatal(detail(err))
+		}
+		got := started()
+		for i, line := range got {
+			got[i], _, _ = strings.Cut(strings.TrimPrefix(line, "token "), " ")
+		}
+		slices.Sort(got) // some run side by side
+		if !slices.Equal(got, verbs) {
+			t.Errorf("%s started %v, want %v", what, got, verbs)
+		}
+	}
+	order(t, r, volume.VerbInit)
+	want("init", "import", "luksDump", "luksFormat", "open", "open") // the image, and the device
+	if _, err := r.Rotate(t.Context(), "orders", volume.RotateOrder{KeyARN: otherARN}); err != nil {
+		t.Fatal(err)
+	}
+	want("a re-wrap", "import", "luksDump", "luksDump", "open", "open", "remove")
+	order(t, r, volume.VerbLock)
+	awaitStatus(t, r, "sealed", func(s volume.Status) bool { return s.Phase == volume.Sealed && s.Satisfied() })
+	stop() // a new agent remembers nothing
+	f.views = views{}
+	r, stop = f.agent(t, dir, kms)
+	order(t, r, volume.VerbUnlock)
+	want("an opening", "luksDump", "open")
 }
 
 func safe(s volume.Status) bool { return isMounted(s) && s.WouldSurviveReboot }

@@ -138,7 +138,8 @@ type HeaderFact struct {
 type Header struct {
 	Path       string // root-only file holding the copy
 	UUID       string
-	Candidates []Candidate // at least one
+	Sum        [sha256.Size]byte // SHA-256 of its metadata and its keyslots' areas, all that opening it reads
+	Candidates []Candidate       // at least one
 }
 
 // Fingerprint is SHA-256 of a header's metadata and of the areas of its first keyslots.

@@ -43,10 +43,15 @@ func (l *LUKS) Fingerprint(ctx context.Context, dev volume.Device) (volume.Finge
 // keyslot in its own memory. The MAC has matched, so the key is right: a keyslot
 // that does not open is damaged.
 func (l *LUKS) Try(ctx context.Context, h *volume.Header, keyslot int, passphrase *envelope.Secret) error {
-	if _, err := l.examine(ctx, h.Path); err != nil {
+	frozen, err := judgeFile(h.Path)
+	if err != nil {
 		return err
 	}
-	err := l.tryKeyslot(ctx, h.Path, keyslot, passphrase)
+	c, err := openOptions{header: h.Path, keyslot: keyslot, passphrase: passphrase}.command()
+	if err != nil {
+		return err
+	}
+	err = l.runAndCompare(ctx, c, h.Path, frozen)
 	if errors.Is(err, errWrongKey) {
 		return refuse(rulePassphrase, err)
 	}

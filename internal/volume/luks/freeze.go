@@ -4,8 +4,10 @@ package luks
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -38,11 +40,32 @@ func (l *LUKS) Freeze(ctx context.Context, dev volume.Device, name string) (*vol
 	}
 	defer f.Close()
 	h, err := d.copyHeader(ctx, f)
+	var judged *volume.Header
+	if err == nil {
+		judged, err = h.of(f.Name())
+	}
 	if err != nil {
 		os.Remove(f.Name())
 		return nil, err
 	}
-	return &volume.Header{Path: f.Name(), UUID: h.uuid, Candidates: h.candidates}, nil
+	return judged, nil
+}
+
+// of tells of the file at path, which holds this header.
+func (h *header) of(path string) (*volume.Header, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, copyFault(err)
+	}
+	defer f.Close()
+	sum := sha256.New()
+	for _, part := range append([]span{{0, metadataBytes}}, h.areas...) {
+		n := part.to - part.from
+		if _, err := io.CopyN(sum, io.NewSectionReader(f, part.from, n), n); err != nil {
+			return nil, copyFault(err)
+		}
+	}
+	return &volume.Header{Path: path, UUID: h.uuid, Sum: [sha256.Size]byte(sum.Sum(nil)), Candidates: h.candidates}, nil
 }
 
 // Discard removes a frozen copy.
@@ -73,7 +96,7 @@ func (l *LUKS) examine(ctx context.Context, path string) (*header, error) {
 		return nil, err
 	}
 	// Only what we understand and accept reaches cryptsetup's parser.
-	return h, l.compareViews(ctx, path, h.canonical)
+	return h, l.compareViews(ctx, path, h)
 }
 
 func judgeFile(path string) (*header, error) {
@@ -134,18 +157,25 @@ func (d *disk) copyHeader(ctx context.Context, f *os.File) (*header, error) {
 	return h, nil
 }
 
+// copyChunk is what EBS counts as one operation at most. It bounds the memory of a
+// boot at which every header of the host is copied at once.
+const copyChunk = 256 << 10
+
 // copyTo copies a range to the same place.
 func (d *disk) copyTo(ctx context.Context, f *os.File, s span) error {
-	b, err := newBuffer(int(s.to - s.from))
+	b, err := newBuffer(copyChunk)
 	if err != nil {
 		return err
 	}
 	defer b.release()
-	if err := d.readAt(ctx, b, s.from); err != nil {
-		return err
-	}
-	if _, err := f.WriteAt(b, s.from); err != nil {
-		return copyFault(err)
+	for at := s.from; at < s.to; at += copyChunk {
+		part := b[:min(copyChunk, s.to-at)]
+		if err := d.readAt(ctx, part, at); err != nil {
+			return err
+		}
+		if _, err := f.WriteAt(part, at); err != nil {
+			return copyFault(err)
+		}
 	}
 	return nil
 }

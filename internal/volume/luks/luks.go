@@ -24,6 +24,7 @@ type Options struct {
 type LUKS struct {
 	dir, sys, dev string
 	tools         runner
+	views         views
 	places        sync.Map                             // name of a mapping to the directory it was last seen in
 	readTable     func(mapping string) (string, error) // the kernel's word, see devmapper.go
 }

@@ -3,6 +3,7 @@
 package luks
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ const maxKeyslots = 4
 
 // header is a frozen header that passed policy.
 type header struct {
+	sum        [sha256.Size]byte // of both copies
 	uuid       string
 	canonical  []byte // its metadata
 	digestID   int    // names the volume key in the kernel's keyring
@@ -63,7 +65,7 @@ func judgeLayout(b []byte) (*metadata, *header, *fault.Error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return &m, &header{uuid: c.uuid, canonical: canonical, digestID: id, areas: areas}, nil
+	return &m, &header{sum: sha256.Sum256(b), uuid: c.uuid, canonical: canonical, digestID: id, areas: areas}, nil
 }
 
 func (m *metadata) checkConfig() *fault.Error {

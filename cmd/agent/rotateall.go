@@ -89,6 +89,7 @@ func (c *cli) rotateAll(ctx context.Context, all wholeHost, order volume.RotateO
 	if err != nil {
 		return &stepError{title: rotateKeys, err: err}
 	}
+	order.From = all.from
 	report := newRotateReport(all, order, s.Volumes)
 	if len(report.Volumes) == 0 {
 		return &stepError{title: rotateKeys, err: noneUnder(s.Volumes)}

@@ -15,6 +15,9 @@ import (
 // RotateOrder is what an operator asks of a volume's keys, as it came over the socket.
 type RotateOrder struct {
 	KeyARN string `json:"key_arn,omitempty"` // the CMK to move to
+	// From: only if this is the CMK to leave. Whoever moves many volumes has looked at
+	// them some time ago.
+	From string `json:"from,omitempty"`
 	// NewDataKey: a new data key and keyslot, instead of the same data key wrapped by
 	// another CMK. Without KeyARN: under the CMK as it is.
 	NewDataKey bool `json:"new_data_key,omitempty"`
@@ -36,7 +39,9 @@ func (o RotateOrder) Validate() error {
 		return &OrderError{"A rotation needs the CMK to move to, the word for a new data key, or the word to abort."}
 	case o.Abort && o.NewDataKey:
 		return &OrderError{"To abort takes a rotation back: a new data key is no argument of it."}
-	case o.KeyARN != "" && !envelope.ValidKeyARN(o.KeyARN):
+	case o.From != "" && (o.Abort || o.KeyARN == "" || o.KeyARN == o.From):
+		return &OrderError{"The CMK to leave goes with another one to move to."}
+	case o.From != "" && !envelope.ValidKeyARN(o.From), o.KeyARN != "" && !envelope.ValidKeyARN(o.KeyARN):
 		return &OrderError{"The key must be a key ARN such as arn:aws:kms:us-east-1:111111111111:key/aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee; an alias is refused."}
 	}
 	return nil
@@ -121,6 +126,11 @@ func (w *worker) fitsRotation(o RotateOrder) error {
 		return &ConflictError{
 			Message: "The volume is to be " + string(w.claim.Wish) + ": its keys are rotated while it is mounted.",
 			Hint:    "Open it first: volseal unlock " + name,
+		}
+	case o.From != "" && o.From != cmp.Or(pending.From, now):
+		return &ConflictError{
+			Message: "The volume is not under the CMK to leave: it is under " + now + ".",
+			Hint:    "Somebody has rotated it, or edited key_arn. See volseal status " + name + ".",
 		}
 	case pending.wanted() && (pending.To != o.target(now) || pending.NewKey != o.NewDataKey):
 		return &ConflictError{

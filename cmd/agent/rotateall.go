@@ -125,18 +125,23 @@ func newRotateReport(all wholeHost, order volume.RotateOrder, volumes []volume.S
 			continue
 		}
 		line := rotatedVolume{Volume: v.Name}
-		line.stands(v)
-		switch there := v.KeyARN == r.To && v.Rotation == nil; {
-		case v.Phase != volume.Mounted:
-			line.failed(notRotated, notMounted(v))
-		case there && v.WouldSurviveReboot:
-			line.Result = alreadyRotated
-		case there:
-			line.failed(notRotated, notProved(v))
-		}
+		line.judge(v, r.To)
 		r.Volumes = append(r.Volumes, line)
 	}
 	return r
+}
+
+// judge says of a volume what its status tells, if that is enough.
+func (v *rotatedVolume) judge(s volume.Status, to string) {
+	v.stands(s)
+	switch there := s.KeyARN == to && s.Rotation == nil; {
+	case s.Phase != volume.Mounted:
+		v.refused(to, notMounted(s))
+	case there && s.WouldSurviveReboot:
+		v.Result = alreadyRotated
+	case there:
+		v.refused(to, notProved(s))
+	}
 }
 
 // notMounted: the keys of such a volume are not rotated, and nobody can tell which

@@ -29,6 +29,7 @@ type rotations struct {
 	refuses map[string]error // an order
 	tries   map[string]error // a dry run
 	stands  map[string]fault.Class
+	is      map[string]volume.Status // when it is looked at again
 
 	mu         sync.Mutex
 	now, peak  int
@@ -80,6 +81,13 @@ func (r *rotations) Await(ctx context.Context, a control.Accepted, _ time.Durati
 	s.KeyARN, s.Rotation = newCMK, nil
 	told(s)
 	return s, control.Fulfilled, nil
+}
+
+func (r *rotations) Volume(_ context.Context, name string) (volume.Status, error) {
+	if s, ok := r.is[name]; ok {
+		return s, nil
+	}
+	return volume.Status{}, refusal(control.CodeNoSuchVolume, fault.None)
 }
 
 func refusal(code control.Code, class fault.Class) error {
@@ -236,6 +244,50 @@ func TestRotateManyLosesTheAgent(t *testing.T) {
 	}
 }
 
+// TestRotateManyIsOvertaken protects the report of a run that is said again: what
+// the run before ends meanwhile is done, and what it has begun is never said to be
+// recorded nowhere, whatever keeps it now.
+func TestRotateManyIsOvertaken(t *testing.T) {
+	moved := volume.Status{KeyARN: newCMK, Phase: volume.Mounted, WouldSurviveReboot: true}
+	begun := volume.Status{KeyARN: oldCMK, Phase: volume.Mounted, Rotation: &volume.Rotation{KeyARN: newCMK, Stage: volume.RotationAdding}}
+	back := begun
+	back.Rotation = &volume.Rotation{KeyARN: newCMK, Stage: volume.RotationAborting}
+	elsewhere := volume.Status{KeyARN: oldCMK + "x", Phase: volume.Mounted, WouldSurviveReboot: true}
+	unproved := moved
+	unproved.WouldSurviveReboot = false
+	conflict := refusal(control.CodeConflict, fault.None)
+	for name, c := range map[string]struct {
+		seen, is volume.Status
+		err      error
+		want     rotateResult
+	}{
+		"it ended":          {begun, moved, conflict, alreadyRotated},
+		"it is not proved":  {begun, unproved, conflict, notRotated},
+		"it went elsewhere": {begun, elsewhere, conflict, notRotated},
+		"it is taken back":  {begun, back, conflict, notRotated},
+		"KMS is away":       {begun, begun, refusal(control.CodeFailed, fault.Unreachable), unfinished},
+		"begun by another":  {volume.Status{KeyARN: oldCMK, Phase: volume.Mounted}, begun, conflict, unfinished},
+	} {
+		for _, dry := range []bool{true, false} {
+			r := &rotations{is: map[string]volume.Status{"v00": c.is}}
+			r.tries = map[string]error{"v00": c.err}
+			m := rotateMany{agent: r, atOnce: 1, order: volume.RotateOrder{From: oldCMK, KeyARN: newCMK}}
+			lines := linesOf(1)
+			lines[0].stands(c.seen)
+			if !dry {
+				r.tries, r.refuses = nil, r.tries
+			}
+			if err := m.examine(t.Context(), lines); err != nil {
+				t.Fatal(err)
+			}
+			m.rotate(t.Context(), lines)
+			if l := lines[0]; l.Result != c.want || (l.err != nil) == (c.want == alreadyRotated) || l.KeyARN != c.is.KeyARN && c.err == conflict {
+				t.Errorf("%s, dry run %v: %+v, want %s", name, dry, l, c.want)
+			}
+		}
+	}
+}
+
 // TestRotateReportJudges protects the old CMK of a volume that still needs it: no
 // volume counts as moved unless the new CMK is proved to open it, and one that
 // nobody can tell about is not left out.
@@ -252,6 +304,7 @@ func TestRotateReportJudges(t *testing.T) {
 		"moved":                {volume.Status{KeyARN: newCMK, Phase: volume.Mounted, WouldSurviveReboot: true}, []rotateResult{alreadyRotated}},
 		"said to be":           {volume.Status{KeyARN: newCMK, Phase: volume.Mounted}, []rotateResult{notRotated}},
 		"said to be, and shut": {volume.Status{KeyARN: newCMK, Phase: volume.Sealed}, []rotateResult{notRotated}},
+		"locked on its way":    {volume.Status{KeyARN: oldCMK, Phase: volume.Sealed, Rotation: &volume.Rotation{KeyARN: newCMK}}, []rotateResult{unfinished}},
 		"locked":               {volume.Status{KeyARN: oldCMK, Phase: volume.Sealed}, []rotateResult{notRotated}},
 		"quarantined":          {volume.Status{KeyARN: oldCMK, Phase: volume.Quarantined}, []rotateResult{notRotated}},
 		"of another CMK":       {volume.Status{KeyARN: oldCMK + "x", Phase: volume.Mounted}, nil},
@@ -261,7 +314,7 @@ func TestRotateReportJudges(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 		for _, v := range r.Volumes {
-			if failed := v.Result == notRotated; failed != (v.err != nil) || failed != (v.Hint != "") {
+			if failed := v.Result == notRotated || v.Result == unfinished; failed != (v.err != nil) || failed != (v.Hint != "") {
 				t.Errorf("%s: %+v", name, v)
 			}
 		}

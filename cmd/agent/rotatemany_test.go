@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -317,6 +318,24 @@ func TestRotateReportJudges(t *testing.T) {
 			if failed := v.Result == notRotated || v.Result == unfinished; failed != (v.err != nil) || failed != (v.Hint != "") {
 				t.Errorf("%s: %+v", name, v)
 			}
+		}
+	}
+}
+
+// TestFailuresAreShownHarmless protects the terminal of whoever reads a summary: an
+// agent, or what listens in its place, names volumes and steps as it likes.
+func TestFailuresAreShownHarmless(t *testing.T) {
+	const wild = "\x1b[2J\u202e\u009b31m"
+	status := volume.Status{Name: wild, FailedStep: wild, KeyARN: wild}
+	line := rotatedVolume{Volume: wild}
+	line.failed(notRotated, refusal(control.CodeConflict, fault.None))
+	for _, err := range []error{&manyError{[]rotatedVolume{line, line}}, &standsError{status: status}} {
+		var out bytes.Buffer
+		c := &cli{terminal: terminal{stdout: &out, stderr: &out, now: testNow}}
+		c.reportFailure(t.Context(), nil, err)
+		c.printRotated(status, control.Fulfilled, volume.RotateOrder{})
+		if strings.ContainsAny(out.String(), wild[:1]+"\u202e\u009b") {
+			t.Errorf("%q", out.String())
 		}
 	}
 }

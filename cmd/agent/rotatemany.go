@@ -116,6 +116,9 @@ func (m rotateMany) rotateOne(ctx context.Context, line *rotatedVolume) {
 
 // ended notes how the wait for a rotation ended.
 func (m rotateMany) ended(ctx context.Context, line *rotatedVolume, outcome control.Outcome, err error) {
+	if outcome == control.Fulfilled && line.KeyARN != m.order.KeyARN {
+		outcome = control.Superseded // the generation is as awaited, by another rotation than this
+	}
 	switch {
 	case err != nil:
 		line.failed(unfinished, m.cutShort(ctx, line, err))

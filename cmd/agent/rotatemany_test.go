@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,8 @@ const (
 	newCMK = "arn:aws:kms:us-east-1:222222222222:key/bbbbbbbb-bbbb-cccc-dddd-eeeeeeeeeeee"
 )
 
+var toNew = volume.RotateOrder{From: oldCMK, KeyARN: newCMK}
+
 // rotations is an agent of which each rotation takes a time of its own.
 type rotations struct {
 	takes   map[string]time.Duration
@@ -31,6 +34,7 @@ type rotations struct {
 	tries   map[string]error // a dry run
 	stands  map[string]fault.Class
 	is      map[string]volume.Status // when it is looked at again
+	ends    string                   // the CMK that the volume is under at last; "" is the one it was moved to
 
 	mu         sync.Mutex
 	now, peak  int
@@ -79,7 +83,7 @@ func (r *rotations) Await(ctx context.Context, a control.Accepted, _ time.Durati
 	case <-ctx.Done():
 		return s, control.Pending, ctx.Err()
 	}
-	s.KeyARN, s.Rotation = newCMK, nil
+	s.KeyARN, s.Rotation = cmp.Or(r.ends, newCMK), nil
 	told(s)
 	return s, control.Fulfilled, nil
 }
@@ -120,7 +124,7 @@ func TestRotateManyAtOnce(t *testing.T) {
 				r.takes[l.Volume] = time.Minute
 			}
 			r.takes["v00"] = 11 * time.Minute
-			m := rotateMany{agent: r, atOnce: atOnce}
+			m := rotateMany{agent: r, order: toNew, atOnce: atOnce}
 			if err := m.examine(t.Context(), lines); err != nil || r.asked != 12 || len(r.began) != 0 {
 				t.Fatalf("%v, asked %d, began %v", err, r.asked, r.began)
 			}
@@ -148,7 +152,7 @@ func TestRotateManyGoesOn(t *testing.T) {
 			refuses: map[string]error{"v01": refusal(control.CodeFailed, fault.Misconfigured)},
 			stands:  map[string]fault.Class{"v02": fault.Misconfigured},
 		}
-		m := rotateMany{agent: r, atOnce: 1}
+		m := rotateMany{agent: r, order: toNew, atOnce: 1}
 		lines := linesOf(4)
 		if err := m.examine(t.Context(), lines); err != nil {
 			t.Fatal(err)
@@ -212,7 +216,7 @@ func TestRotateManyCutShort(t *testing.T) {
 			ctx, cancel := c.until(t.Context())
 			defer cancel()
 			r := &rotations{takes: map[string]time.Duration{"v01": time.Hour, "v02": time.Hour}}
-			m := rotateMany{agent: r, atOnce: 2, limit: time.Minute}
+			m := rotateMany{agent: r, order: toNew, atOnce: 2, limit: time.Minute}
 			lines := linesOf(4)
 			if err := m.examine(ctx, lines); err != nil {
 				t.Fatal(err)
@@ -245,6 +249,21 @@ func TestRotateManyLosesTheAgent(t *testing.T) {
 	}
 }
 
+// TestRotateManyBelievesTheCMK protects the old CMK of a volume of which somebody took
+// the rotation back and gave it a new data key instead: it has the generation that was
+// awaited, and is where it was.
+func TestRotateManyBelievesTheCMK(t *testing.T) {
+	lines := linesOf(1)
+	m := rotateMany{agent: &rotations{ends: oldCMK}, order: toNew, atOnce: 1}
+	if err := m.examine(t.Context(), lines); err != nil {
+		t.Fatal(err)
+	}
+	m.rotate(t.Context(), lines)
+	if l := lines[0]; l.Result != notRotated || l.KeyARN != oldCMK || exitCode(l.err) == exitDone {
+		t.Errorf("%+v", l)
+	}
+}
+
 // TestRotateManyIsOvertaken protects the report of a run that is said again: what
 // the run before ends meanwhile is done, and what it has begun is never said to be
 // recorded nowhere, whatever keeps it now.
@@ -272,7 +291,7 @@ func TestRotateManyIsOvertaken(t *testing.T) {
 		for _, dry := range []bool{true, false} {
 			r := &rotations{is: map[string]volume.Status{"v00": c.is}}
 			r.tries = map[string]error{"v00": c.err}
-			m := rotateMany{agent: r, atOnce: 1, order: volume.RotateOrder{From: oldCMK, KeyARN: newCMK}}
+			m := rotateMany{agent: r, atOnce: 1, order: toNew}
 			lines := linesOf(1)
 			lines[0].stands(c.seen)
 			if !dry {

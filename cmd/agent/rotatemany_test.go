@@ -301,7 +301,7 @@ func TestRotateManyIsOvertaken(t *testing.T) {
 				t.Fatal(err)
 			}
 			m.rotate(t.Context(), lines)
-			if l := lines[0]; l.Result != c.want || (l.err != nil) == (c.want == alreadyRotated) || l.KeyARN != c.is.KeyARN && c.err == conflict {
+			if l := lines[0]; l.Result != c.want || (l.err != nil) == (c.want == alreadyRotated) || l.KeyARN != c.is.KeyARN && errors.Is(c.err, conflict) {
 				t.Errorf("%s, dry run %v: %+v, want %s", name, dry, l, c.want)
 			}
 		}

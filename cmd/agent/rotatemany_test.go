@@ -327,6 +327,8 @@ func TestRotateReportJudges(t *testing.T) {
 		"locked on its way":    {volume.Status{KeyARN: oldCMK, Phase: volume.Sealed, Rotation: &volume.Rotation{KeyARN: newCMK}}, []rotateResult{unfinished}},
 		"locked":               {volume.Status{KeyARN: oldCMK, Phase: volume.Sealed}, []rotateResult{notRotated}},
 		"quarantined":          {volume.Status{KeyARN: oldCMK, Phase: volume.Quarantined}, []rotateResult{notRotated}},
+		"said to be a third's": {volume.Status{KeyARN: oldCMK + "x", Phase: volume.Mounted, Class: fault.Misconfigured, Reason: "token-key"}, []rotateResult{notRotated}},
+		"said to be the old's": {volume.Status{KeyARN: oldCMK, Phase: volume.Mounted, Class: fault.Misconfigured, Reason: "token-key"}, []rotateResult{notRotated}},
 		"of another CMK":       {volume.Status{KeyARN: oldCMK + "x", Phase: volume.Mounted}, nil},
 	} {
 		r := newRotateReport(all, order, []volume.Status{c.is})

@@ -63,6 +63,10 @@ func newFile(path string) (*os.File, error) {
 // Judge judges an image for dev as Freeze judges what is on it. The Header's
 // Path is the image itself.
 func (l *LUKS) Judge(dev volume.Device, path string) (*volume.Header, error) {
+	return l.judgeImage(dev, path, judge)
+}
+
+func (l *LUKS) judgeImage(dev volume.Device, path string, by verdict) (*volume.Header, error) {
 	if err := holdsHeader(dev); err != nil {
 		return nil, err
 	}
@@ -77,11 +81,11 @@ func (l *LUKS) Judge(dev volume.Device, path string) (*volume.Header, error) {
 			Hint:  "Take a file that volseal, or cryptsetup luksHeaderBackup, made of this volume.",
 		}
 	}
-	h, err := judgeFile(path)
+	h, err := judgeFile(path, by)
 	if err != nil {
 		return nil, err
 	}
-	return &volume.Header{Path: path, UUID: h.uuid, Candidates: h.candidates}, nil
+	return h.of(path, dev), h.reaches(dev)
 }
 
 // Print is an image's fingerprint: equal to that of a device with this header.
@@ -151,8 +155,10 @@ func differ(b []byte) error {
 // whose keyslot does not open; never one that looks blank: it begins with the
 // keyslots, which are not zero. It may be repeated at any point.
 func (l *LUKS) Restore(ctx context.Context, dev volume.Device, path, mapping string, still func(context.Context) error) error {
-	if _, err := l.examine(ctx, path); err != nil {
-		return err // never write what Freeze would refuse to read back
+	// Never write what would be refused when it is read back. Whether this may be an
+	// unfinished reencryption, whoever judged the image has decided.
+	if _, err := l.examine(ctx, path, judgeAny); err != nil {
+		return err
 	}
 	image, err := readImage(path)
 	if err != nil {

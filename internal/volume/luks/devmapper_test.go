@@ -51,7 +51,8 @@ func TestTableTextDoubts(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"too long":        edited(dmFlags, dmBufferFull),
 		"no target":       edited(dmTargetCount, 0),
-		"two targets":     edited(dmTargetCount, 2),
+		"many targets":    edited(dmTargetCount, maxTargets+1),
+		"a second target": edited(dmTargetCount, 2)[:dmHeader+200],
 		"begins too soon": edited(dmDataStart, dmHeader-1),
 		"begins too late": edited(dmDataStart, dmBuffer-targetHeader+1),
 		"begins nowhere":  edited(dmDataStart, 1<<32-1),

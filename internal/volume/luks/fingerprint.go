@@ -43,12 +43,30 @@ func (l *LUKS) Fingerprint(ctx context.Context, dev volume.Device) (volume.Finge
 // keyslot in its own memory. The MAC has matched, so the key is right: a keyslot
 // that does not open is damaged.
 func (l *LUKS) Try(ctx context.Context, h *volume.Header, keyslot int, passphrase *envelope.Secret) error {
-	if _, err := l.examine(ctx, h.Path); err != nil {
+	frozen, err := judgeAgain(h)
+	if err != nil {
 		return err
 	}
-	err := l.tryKeyslot(ctx, h.Path, keyslot, passphrase)
+	if err := l.compareViews(ctx, h.Path, frozen.canonical); err != nil {
+		return err
+	}
+	if frozen.work != nil {
+		err = l.tryBothKeyslots(ctx, h.Path, passphrase)
+	} else {
+		err = l.tryKeyslot(ctx, h.Path, keyslot, passphrase)
+	}
 	if errors.Is(err, errWrongKey) {
 		return refuse(rulePassphrase, err)
 	}
 	return failed("try the keyslot", err)
+}
+
+// tryBothKeyslots: an unfinished reencryption opens only with both.
+func (l *LUKS) tryBothKeyslots(ctx context.Context, header string, passphrase *envelope.Secret) error {
+	c, err := openWorkOptions{device: header, passphrase: passphrase}.command()
+	if err != nil {
+		return err
+	}
+	_, err = l.tools.run(ctx, c)
+	return err
 }

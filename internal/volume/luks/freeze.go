@@ -21,6 +21,16 @@ var copyName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
 // name-XXXX), and judges the copy. On any error the copy is gone. Errors that
 // blame the disk have a Reason of Reasons or one of envelope.ParseToken.
 func (l *LUKS) Freeze(ctx context.Context, dev volume.Device, name string) (*volume.Header, error) {
+	return l.freeze(ctx, dev, name, judge)
+}
+
+// FreezeAny is Freeze for a device on which there may be a reencryption of ours
+// that has not finished.
+func (l *LUKS) FreezeAny(ctx context.Context, dev volume.Device, name string) (*volume.Header, error) {
+	return l.freeze(ctx, dev, name, judgeAny)
+}
+
+func (l *LUKS) freeze(ctx context.Context, dev volume.Device, name string, by verdict) (*volume.Header, error) {
 	if err := holdsHeader(dev); err != nil {
 		return nil, err
 	}
@@ -37,12 +47,33 @@ func (l *LUKS) Freeze(ctx context.Context, dev volume.Device, name string) (*vol
 		return nil, err
 	}
 	defer f.Close()
-	h, err := d.copyHeader(ctx, f)
+	h, err := d.copyHeader(ctx, f, by)
+	if err == nil {
+		err = h.reaches(dev)
+	}
 	if err != nil {
 		os.Remove(f.Name())
 		return nil, err
 	}
-	return &volume.Header{Path: f.Name(), UUID: h.uuid, Candidates: h.candidates}, nil
+	return h.of(f.Name(), dev), nil
+}
+
+// of is what the rest of the program knows of a header in a file.
+func (h *header) of(path string, dev volume.Device) *volume.Header {
+	out := &volume.Header{Path: path, UUID: h.uuid, Candidates: h.candidates, Key: h.key}
+	if h.work != nil {
+		data := dev.Bytes - headerBytes
+		out.Unfinished = &volume.Unfinished{Done: h.work.done(data), Total: data, Generation: h.work.after.Token.Generation}
+	}
+	return out
+}
+
+// reaches refuses an unfinished reencryption of a device of another size.
+func (h *header) reaches(dev volume.Device) error {
+	if h.work != nil && !h.work.ends(dev.Bytes-headerBytes) {
+		return refuse(ruleSegmentBounds, errors.New("the segments do not end with the device"))
+	}
+	return nil
 }
 
 // Discard removes a frozen copy.
@@ -66,9 +97,12 @@ func (l *LUKS) Sweep() error {
 	return errors.Join(errs...)
 }
 
+// verdict is judge or judgeAny.
+type verdict func([]byte) (*header, *fault.Error)
+
 // examine applies all three views to a file that nobody else can write to.
-func (l *LUKS) examine(ctx context.Context, path string) (*header, error) {
-	h, err := judgeFile(path)
+func (l *LUKS) examine(ctx context.Context, path string, by verdict) (*header, error) {
+	h, err := judgeFile(path, by)
 	if err != nil {
 		return nil, err
 	}
@@ -76,12 +110,12 @@ func (l *LUKS) examine(ctx context.Context, path string) (*header, error) {
 	return h, l.compareViews(ctx, path, h.canonical)
 }
 
-func judgeFile(path string) (*header, error) {
+func judgeFile(path string, by verdict) (*header, error) {
 	b, err := readMetadata(path)
 	if err != nil {
 		return nil, err
 	}
-	h, refused := judge(b)
+	h, refused := by(b)
 	if refused != nil {
 		return nil, refused
 	}
@@ -115,14 +149,14 @@ func (l *LUKS) createCopy(name string) (*os.File, error) {
 
 // copyHeader copies the metadata, and of the rest only the areas of the keyslots
 // that the metadata, once accepted, describes; what no opening reads stays a hole.
-func (d *disk) copyHeader(ctx context.Context, f *os.File) (*header, error) {
+func (d *disk) copyHeader(ctx context.Context, f *os.File, by verdict) (*header, error) {
 	if err := f.Truncate(headerBytes); err != nil {
 		return nil, copyFault(err)
 	}
 	if err := d.copyTo(ctx, f, span{0, metadataBytes}); err != nil {
 		return nil, err
 	}
-	h, err := judgeFile(f.Name())
+	h, err := judgeFile(f.Name(), by)
 	if err != nil {
 		return nil, err
 	}

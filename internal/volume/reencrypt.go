@@ -151,6 +151,9 @@ func (w *worker) lookProgress(ctx context.Context, o *observed) {
 			w.log.Debug("progress not read", "error", p.err)
 		case p.is != nil:
 			w.work.done, w.work.total = p.is.Done, p.is.Total
+			if w.work.began && w.work.done != w.work.from {
+				w.work.failing = failing{}
+			}
 		default:
 			w.work.done = w.work.total // it has ended
 		}
@@ -316,6 +319,7 @@ func (w *worker) endReencryption(ctx context.Context, o observed, h *Header, c C
 		return err
 	}
 	w.work = reencrypting{}
+	w.canary.token = nil                                        // it lost its keyslot
 	w.canary.due = time.Time{}                                  // the next boot would find another header than the last exam did
 	os.Remove(w.ports.Claims.Image(o.spec.Name, intendedImage)) // the backup is equal
 	w.log.Warn("volume has a new volume key", "generation", c.Token.Generation)
@@ -364,7 +368,9 @@ func (w *worker) unwedge(ctx context.Context, o observed) error {
 // reencrypted notes how a step of it got on. Its failure is not the volume's.
 func (w *worker) reencrypted(step Step, err error) {
 	if err == nil {
-		w.work.failing = failing{}
+		if !w.work.began { // a unit that was started has shown nothing yet
+			w.work.failing = failing{}
+		}
 		return
 	}
 	f := &w.work.failing

@@ -20,7 +20,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 wanted=${1:-.}
 
-sets=() alone=() again=() lanes=1
+sets=() alone=() again=() lanes=1 cpus=2
 for dir in $(printf '%s\n' test/lab/scenarios/*/ | sort -r); do # revocation waits longest, and so begins
 	set=$(basename "$dir")
 	[[ $set =~ $wanted ]] || continue
@@ -50,7 +50,7 @@ launch() {
 	kernel=$(sed -n '/^# kernel: /{s///p;q}' "test/lab/scenarios/$1"/*.sh)
 	echo "=== RUN   e2e/$1"
 	: >"$logs/$1" # before anybody looks
-	bin/lab run --kernel "${kernel:-cloud}" "test/lab/scenarios/$1"/*.sh </dev/null >"$logs/$1" 2>&1 &
+	bin/lab run --kernel "${kernel:-cloud}" --cpus "$cpus" "test/lab/scenarios/$1"/*.sh </dev/null >"$logs/$1" 2>&1 &
 	names[$!]=$1 started[$!]=$SECONDS
 }
 
@@ -77,7 +77,7 @@ reap() {
 # side_by_side LANES SET… runs so many at a time.
 side_by_side() {
 	local set
-	lanes=$1
+	lanes=$1 cpus=$(($1 > 1 ? 1 : 2))
 	shift
 	for set in "$@"; do
 		((${#names[@]} < lanes)) || reap
@@ -86,7 +86,7 @@ side_by_side() {
 	while ((${#names[@]} > 0)); do reap; done
 }
 
-side_by_side $((single ? 1 : 2)) "${sets[@]}"
+side_by_side $((single ? 1 : ${LANES:-3})) "${sets[@]}"
 side_by_side 1 "${alone[@]}" "${again[@]}"
 
 printf '\n%s' "$summary"

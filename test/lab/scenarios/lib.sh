@@ -22,13 +22,16 @@ die() {
 	exit 1
 }
 
+exec {nothing}<> <(:)
+pause() { read -rt 0.3 -u "$nothing" || true; } # without a process
+
 # within SECONDS WHAT COMMAND… waits until the command succeeds.
 within() {
 	local limit=$1 what=$2 begin=$SECONDS
 	shift 2
 	until "$@" >/dev/null 2>&1; do
 		((SECONDS - begin <= limit)) || die "not within $limit s: $what"
-		sleep 0.2
+		pause
 	done
 	printf '   %s (after %d s)\n' "$what" $((SECONDS - begin))
 }
@@ -48,12 +51,26 @@ exits() {
 	printf '   %s: exit status %s\n' "$*" "$got"
 }
 
-# field VOLUME KEY prints one field of a volume's status. It asks the socket
-# itself: waiting conditions do so again and again, and to start volseal each
-# time would take the processor from what is waited for.
-field() { curl -fsS --unix-socket /run/volseal/volseal.sock "http://volseal/v1/volumes/$1" | jq -r ".$2"; }
+# ask QUESTION… asks labguest, without a process: see test/lab/cmd/labguest/ask.go.
+ask() {
+	local line
+	exec {line}<>/dev/tcp/127.0.0.1/7
+	printf '%s\n' "$*" >&"$line"
+	IFS= read -r answer <&"$line" || answer='-no answer'
+	exec {line}>&-
+	[[ $answer == +* ]] || { printf '%s: %s\n' "$*" "${answer#-}" >&2 && return 1; }
+	answer=${answer#+}
+}
 
-is() { [[ $(field "$1" "$2") == "$3" ]]; }
+socket=/run/volseal/volseal.sock
+
+# field VOLUME FIELD prints one field of a volume's status, FIELD.FIELD for one in it.
+field() { ask json $socket "/v1/volumes/$1" "$2" && printf '%s\n' "$answer"; }
+
+# status_of VOLUME prints all of it.
+status_of() { curl -fsS --unix-socket $socket "http://volseal/v1/volumes/$1"; }
+
+is() { ask json $socket "/v1/volumes/$1" "$2" && [[ $answer == "$3" ]]; }
 
 mapped() { [[ -e /dev/mapper/volseal-$1 ]] || [[ -e /dev/mapper/volseal-$1.pending ]]; }
 
@@ -119,7 +136,8 @@ init_all() {
 	for v in "$@"; do is "$v" phase Mounted || die "$v is not mounted"; done
 }
 
-metric() { curl -fsS http://127.0.0.1:9797/metrics | awk -v m="$1" '$1 == m {print $2}'; }
+# metric SERIES prints its value, or nothing.
+metric() { ask line 127.0.0.1:9797 /metrics "$1" && printf '%s\n' "$answer"; }
 
 sql() { runuser -u postgres -- psql -XAtq -c "$1" "${@:2}"; }
 
@@ -137,7 +155,7 @@ make_database() {
 }
 
 # rotation NAME PATH WANT: what status says of the volume's rotation; PATH '' is all of it.
-rotation() { [[ $(field "$1" "rotation$2") == "$3" ]]; }
+rotation() { is "$1" "rotation$2" "$3"; }
 
 # keys_on NAME prints the end of the CMK and the generation of each token, and the keyslots.
 keys_on() {

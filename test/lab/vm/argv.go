@@ -5,6 +5,7 @@ package vm
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -56,6 +57,7 @@ var kernelParameters = []string{
 // hardware is one QEMU to start.
 type hardware struct {
 	accel   string // "kvm" or "tcg"
+	cpus    int
 	kernel  string
 	initrd  string // "" for none
 	overlay string // qcow2
@@ -78,7 +80,7 @@ func (h hardware) args() []string {
 	args := []string{"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"}
 	args = append(args, cpuArgs(h.accel)...)
 	args = append(args,
-		"-smp", "2", "-m", "2048",
+		"-smp", strconv.Itoa(h.cpus), "-m", "2048",
 		"-kernel", h.kernel, "-append", strings.Join(kernelParameters, " "),
 		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", fdQMP), "-mon", "chardev=qmp,mode=control",
 		"-chardev", fmt.Sprintf("socket,id=guest,fd=%d", fdGuest),

@@ -10,7 +10,7 @@ import (
 
 func testHardware() hardware {
 	return hardware{
-		accel: accelTCG, kernel: "/k", overlay: "/run,1/root.qcow2", payload: "/p.img", console: "/c.log", socat: "/usr/bin/socat",
+		accel: accelTCG, cpus: 2, kernel: "/k", overlay: "/run,1/root.qcow2", payload: "/p.img", console: "/c.log", socat: "/usr/bin/socat",
 		network: Network{IMDS: "127.0.0.1:1", KMS: "127.0.0.1:2", EC2: "127.0.0.1:3", Control: "127.0.0.1:4"},
 		disks:   []disk{{slot: 9, serial: "vol0123456789abcdef0", image: "/v,x.raw"}},
 	}

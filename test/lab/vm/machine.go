@@ -29,8 +29,17 @@ type Options struct {
 	Image   *Image
 	Payload string // read-only disk, of Payload
 	Accel   string // of Accelerator
+	CPUs    int
 	Log     *slog.Logger
 }
+
+// CPUs is how many processors a guest has that is by itself; beside others it is
+// faster with one, as no processor of it then waits for one that the host has put
+// aside.
+const (
+	CPUs    = 2
+	MaxCPUs = 8
+)
 
 // Machine is the instance. It goes through boots:
 //
@@ -169,7 +178,7 @@ func (m *Machine) startBoot() error {
 	defer m.wiring.Unlock()
 	start := time.Now()
 	p, err := startProcess(m.ctx, hardware{
-		accel: m.opts.Accel, kernel: m.opts.Image.Kernel(), initrd: m.opts.Image.Initrd(), overlay: m.overlay, payload: m.opts.Payload,
+		accel: m.opts.Accel, cpus: m.opts.CPUs, kernel: m.opts.Image.Kernel(), initrd: m.opts.Image.Initrd(), overlay: m.overlay, payload: m.opts.Payload,
 		console: m.consolePath(), socat: m.socat, network: m.network, disks: m.disks,
 	}, filepath.Join(m.opts.Dir, "qemu.log"))
 	if err != nil {

@@ -192,7 +192,7 @@ func bootTestMachine(t *testing.T) *Machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := New(Options{Dir: dir, Image: image, Payload: payload, Accel: accel, Log: log})
+	m, err := New(Options{Dir: dir, Image: image, Payload: payload, Accel: accel, CPUs: CPUs, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -85,7 +85,7 @@ func (l *lab) build(ctx context.Context, o options, files map[string]string, log
 	if err != nil {
 		return err
 	}
-	l.machine, err = vm.New(vm.Options{Dir: dir, Image: l.image, Payload: payload, Accel: accel, Log: log})
+	l.machine, err = vm.New(vm.Options{Dir: dir, Image: l.image, Payload: payload, Accel: accel, CPUs: o.cpus, Log: log})
 	if err != nil {
 		return err
 	}

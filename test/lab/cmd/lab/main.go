@@ -17,7 +17,7 @@ import (
 	"syscall"
 )
 
-const usage = `usage: lab run [--keep] [--package FILE | --no-package] [--kernel cloud|generic] [--carry FILE] [--timeout D] FILE…
+const usage = `usage: lab run [--keep] [--package FILE | --no-package] [--kernel cloud|generic] [--cpus N] [--carry FILE] [--timeout D] FILE…
        lab sh [--timeout D] CMD [ARG…]     one word is a shell command; - reads a script from stdin
        lab down
        lab cloud [--dir D]

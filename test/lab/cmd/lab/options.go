@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/volseal/volseal/test/lab/vm"
@@ -21,6 +22,7 @@ type options struct {
 	pkg       string // .deb to install; empty: the one in dist
 	noPackage bool
 	kernel    vm.Kernel
+	cpus      int
 	verbose   bool
 	carry     []string      // more files to put into /lab
 	timeout   time.Duration // for each script
@@ -38,12 +40,16 @@ func parseRun(args []string) (options, error) {
 		return nil
 	})
 	flags.StringVar((*string)(&o.kernel), "kernel", string(vm.CloudKernel), "flavour of the guest's kernel: cloud or generic")
+	flags.IntVar(&o.cpus, "cpus", vm.CPUs, "processors of the guest")
 	flags.BoolVar(&o.verbose, "v", false, "say more")
 	flags.DurationVar(&o.timeout, "timeout", 15*time.Minute, "limit for each script")
 	if err := flags.Parse(args); err != nil {
 		return o, fmt.Errorf("run: %w\n%s", err, usage)
 	}
 	o.files = flags.Args()
+	if o.cpus < 1 || o.cpus > vm.MaxCPUs {
+		return o, fmt.Errorf("run: between 1 and %d processors\n%s", vm.MaxCPUs, usage)
+	}
 	if len(o.files) == 0 && !o.keep {
 		return o, errors.New("run: no file named\n" + usage)
 	}
@@ -60,7 +66,7 @@ func newFlags(name string) *flag.FlagSet {
 
 // forSupervisor are the arguments by which the supervisor knows the same.
 func (o options) forSupervisor() []string {
-	args := []string{"supervise", "--package=" + o.pkg, "--kernel=" + string(o.kernel)}
+	args := []string{"supervise", "--package=" + o.pkg, "--kernel=" + string(o.kernel), "--cpus=" + strconv.Itoa(o.cpus)}
 	if o.noPackage {
 		args = append(args, "--no-package")
 	}

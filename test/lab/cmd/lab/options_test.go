@@ -34,18 +34,18 @@ func TestNewestPackage(t *testing.T) {
 }
 
 func TestParseRun(t *testing.T) {
-	o, err := parseRun([]string{"--keep", "--no-package", "--kernel=generic", "--timeout=3m", "a.sh", "b.sh"})
+	o, err := parseRun([]string{"--keep", "--no-package", "--kernel=generic", "--cpus=1", "--timeout=3m", "a.sh", "b.sh"})
 	if err != nil || !o.keep || !o.noPackage || o.timeout != 3*time.Minute || !slices.Equal(o.files, []string{"a.sh", "b.sh"}) {
 		t.Errorf("options %+v, %v", o, err)
 	}
-	for _, args := range [][]string{{}, {"--bogus", "a.sh"}, {"--timeout=soon", "a.sh"}} {
+	for _, args := range [][]string{{}, {"--bogus", "a.sh"}, {"--timeout=soon", "a.sh"}, {"--cpus=0", "a.sh"}} {
 		if _, err := parseRun(args); err == nil {
 			t.Errorf("%q was accepted", args)
 		}
 	}
 	// The supervisor is started with what it understands.
 	again, err := parseRun(o.forSupervisor()[1:])
-	if err != nil || !again.noPackage || again.kernel != "generic" {
+	if err != nil || !again.noPackage || again.kernel != "generic" || again.cpus != 1 {
 		t.Errorf("supervisor's options %+v, %v", again, err)
 	}
 }

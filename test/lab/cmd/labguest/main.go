@@ -2,7 +2,8 @@
 
 // Command labguest is the lab's agent in the guest.
 //
-//	labguest serve PORT     run what the host asks for over a virtio-serial port
+//	labguest serve PORT     run what the host asks for over a virtio-serial port,
+//	                        and answer what scenarios ask on 127.0.0.1:7
 //	labguest in-use SERIAL  exit 0 when the disk is mounted or mapped, 1 when not
 //
 // and what attacks a Unix socket there, as the user who runs it. What to send is
@@ -18,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -90,6 +92,11 @@ func serve(ctx context.Context, path string) error {
 		return fmt.Errorf("open port: %w", err)
 	}
 	defer port.Close()
+	l, err := net.Listen("tcp", askAddress)
+	if err != nil {
+		return fmt.Errorf("listen for questions: %w", err)
+	}
+	go newAsker().serve(ctx, l)
 	// A blocked read of the port does not see ctx: the process ends under it.
 	done := make(chan error, 1)
 	go func() {

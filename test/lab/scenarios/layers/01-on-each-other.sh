@@ -35,9 +35,9 @@ RequiredBy=postgresql@15-main.service
 UNIT
 
 # layers prints "ebs luks2 …", from the disk upwards.
-layers() { field orders 'layers | map(.layer) | join(" ")'; }
+layers() { status_of orders | jq -r '.layers | map(.layer) | join(" ")'; }
 layers_are() { [[ $(layers) == "$1" ]]; }
-layer() { field orders "layers[] | select(.layer == \"$1\") | .$2"; }
+layer() { status_of orders | jq -r ".layers[] | select(.layer == \"$1\") | .$2"; }
 
 # lower runs a command that sees the volume without what lies on it.
 lower() { unshare --mount sh -c 'umount "$0" && "$@"' $data "$@"; }

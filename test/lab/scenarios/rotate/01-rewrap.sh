@@ -45,12 +45,20 @@ within 120 'the rotation is over' rotation orders '' null
 expect 'the header' "{\"tokens\":[[\"${old: -12}\",3]],\"keyslots\":[\"0\"]}" "$(keys_on orders)"
 expect 'notice' '' "$(field orders notice)"
 
-say 'taken back'
+say 'refused before anything is recorded'
+labctl key deny "$new" kms:Decrypt
+exits 14 volseal rotate orders --key-arn "$new"
+rotation orders '' null
+labctl key allow "$new"
+
+say 'held up, and taken back'
 labctl key deny "$new" kms:ReEncryptTo
 volseal rotate orders --key-arn "$new"
 within 30 'it is held up' rotation orders .class misconfigured
 volseal status orders
+volseal explain orders
 is orders would_survive_reboot true
+is orders phase Mounted
 volseal rotate orders --abort --wait=2m
 exits 16 volseal rotate orders --abort
 labctl key allow "$new"

@@ -25,8 +25,13 @@ expect 'the header' "{\"tokens\":[[\"${new: -12}\",5]],\"keyslots\":[\"0\"]}" "$
 expect 'rows' 1000 "$(sql 'select count(*) from kept')"
 
 say 'the configuration follows, the old CMK goes, and the host boots'
+field orders notice | grep -F "$new"
+unpinned() { [[ $(jq -r '.pin' /var/lib/volseal/claims/orders.json) == null ]]; }
 sed -i "s|^key_arn: .*|key_arn: $new|" /etc/volseal/volumes.d/orders.yaml
 volseal reload
 within 30 'there is nothing left to notice' is orders notice ''
+within 70 'the claim has forgotten the move' unpinned
+within 60 'there is a backup of it' compgen -G '/var/lib/volseal/headers/orders/g5-*.img'
 labctl key delete "$old"
+exits 13 volseal header restore orders --generation 3 --accept-older
 labctl host reboot

@@ -3,7 +3,6 @@
 # Attacks on the socket, by users with and without permission. After each the agent answers, has the files open that it had before, and no more memory than is its due.
 . /lab/lib.sh
 
-socket=/run/volseal/volseal.sock
 agent=$(systemctl show -p MainPID --value volseal.service)
 as() { runuser -u "$1" -- "${@:2}"; }
 files() { find "/proc/$agent/fd" -mindepth 1 2>/dev/null | wc -l; }

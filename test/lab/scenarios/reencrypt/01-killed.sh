@@ -31,7 +31,7 @@ openssl kdf -keylen 32 -kdfopt digest:SHA256 -kdfopt "hexkey:$datakey" -kdfopt "
 cryptsetup open --test-passphrase --key-file /root/old.passphrase /root/old.header || die 'that is not the passphrase'
 
 say 'a new volume key under pgbench'
-exits 15 volseal rotate orders --rate 5
+exits 2 volseal rotate orders --rate 5
 bench 45 through &
 bench=$!
 sleep 2

@@ -25,6 +25,7 @@ type fakeWork struct {
 	key       string // of the data: "" before the first reencryption
 	done      int64  // bytes under the next one
 	commanded error
+	slow      time.Duration // a zone takes so much longer
 }
 
 const (
@@ -161,7 +162,7 @@ func (w *world) is64(what func() int64) int64 {
 
 // nextZone is the job. It is called with w.mu held.
 func (w *world) nextZone(run int) {
-	time.AfterFunc(zoneTime, func() {
+	time.AfterFunc(zoneTime+w.work.slow, func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if !w.work.job || w.work.runs != run {

@@ -168,11 +168,12 @@ func (o observed) mayTake(image *Header, order HeaderOrder) error {
 	return nil
 }
 
-// mayReplace refuses an image that is older than a sound header on the device: a
+// mayReplace refuses an image with another volume key than that of a sound header on
+// the device, with which nothing could be read; and one that is older than a sound header on the device: a
 // host that has not opened it yet does not know what another did to it. What is not
 // sound says nothing; anybody could have written it.
 func (w *worker) mayReplace(ctx context.Context, o observed, image *Header, order HeaderOrder) error {
-	if order.AcceptOlder || order.AcceptForeign {
+	if order.AcceptForeign {
 		return nil
 	}
 	h, err := w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
@@ -181,8 +182,13 @@ func (w *worker) mayReplace(ctx context.Context, o observed, image *Header, orde
 	}
 	defer w.ports.Crypt.Discard(h)
 	c, err := w.vouch(ctx, o, h)
-	if err != nil || c.Token.Generation <= image.newest() {
+	switch {
+	case err != nil:
 		return exceptBlame(err)
+	case h.Key != image.Key:
+		return otherVolumeKey(o.spec.Name)
+	case order.AcceptOlder || c.Token.Generation <= image.newest():
+		return nil
 	}
 	return integrity("token-generation", fmt.Sprintf("The device holds a sound header of generation %d; the image is of generation %d.", c.Token.Generation, image.newest()),
 		"The header on the device needs no mending. If the older one is meant, say it: --accept-older.")

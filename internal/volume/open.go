@@ -57,7 +57,7 @@ func (w *worker) open(ctx context.Context, o observed) error {
 		return err
 	}
 	w.dropProof()
-	w.proof, w.proved = proof, c.Token
+	w.proof, w.proved, w.work.began = proof, c.Token, false
 	w.canary.accept(c.Token, h.UUID, mark)
 	if w.examineConfig(ctx, o) == nil && w.examineClaim(ctx, o) == nil { // all else was asked just now
 		w.passedExams()
@@ -131,8 +131,12 @@ func (o observed) expectsKey(h *Header) error {
 	if !older {
 		return nil
 	}
+	return otherVolumeKey(o.spec.Name)
+}
+
+func otherVolumeKey(name string) error {
 	return integrity("volume-key", "The header has another volume key than the one that encrypts the volume.",
-		"It is from before a reencryption, and makes garbage of the data. Put a backup from after it back: volseal header restore "+o.spec.Name+".")
+		"It is from before a reencryption, and makes garbage of the data. Put a backup from after it back: volseal header restore "+name+".")
 }
 
 // rejected counts a header that policy, MAC or claim refuses.

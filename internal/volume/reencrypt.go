@@ -350,6 +350,8 @@ func (w *worker) unwedge(ctx context.Context, o observed) error {
 	defer cancel()
 	w.dropProof()
 	w.work.began = false
+	w.progress("taking down what a reencryption left that was killed")
+	defer w.progress("")
 	w.log.Error("the reencryption was killed: failing the volume's I/O, to open it anew", "mapping", o.spec.Mapping())
 	if err := w.ports.Reencryptor.FailLayers(ctx, o.spec.Mapping(), o.mapping.UUID); err != nil {
 		return err

@@ -389,3 +389,32 @@ func TestReencryptOrders(t *testing.T) {
 		}
 	}
 }
+
+// A customer who revokes his key during a reencryption has the volume locked like any
+// other: the work ends first, and under lock-freeze it is locked, since with two keys it
+// could not be resumed in place. Once the key is back it goes on.
+func TestReencryptionUnderARevocation(t *testing.T) {
+	for _, policy := range []Policy{LockGraceful, LockFreeze} {
+		synctest.Test(t, func(t *testing.T) {
+			dir := t.TempDir()
+			w := mountedWorld(t, dir)
+			h := startHost(t, w, dir)
+			defer h.stop()
+			spec := testSpec(t)
+			spec.OnRevocation, spec.RevocationGrace = policy, time.Minute
+			h.r.Apply([]Spec{spec}, time.Minute)
+			h.await("mounted", safely)
+			w.set(func() { w.work.slow = 30 * time.Minute })
+			h.rotate(RotateOrder{Reencrypt: true})
+			h.await("at work", func(Status) bool { return w.is(func() bool { return w.work.job }) })
+			w.kms.refuses(testARN)
+			h.await("locked", func(s Status) bool { return s.Phase == Sealed && s.Mapping == "" })
+			if w.is(func() bool { return w.work.job || w.work.layered || w.mapped }) || w.did("suspend") > 0 {
+				t.Errorf("%s: %v", policy, w.deeds())
+			}
+			w.kms.refuses()
+			w.set(func() { w.work.slow = 0 })
+			rekeyed(t, w, h, dir, 2)
+		})
+	}
+}

@@ -24,11 +24,11 @@ type Ports struct {
 
 	Reencryptor Reencryptor
 	Jobs        Jobs
-	Keyring   *envelope.Keyring
-	Claims    *Claims
-	Keys      *KeyBook
-	Recorder  Recorder
-	Log       *slog.Logger
+	Keyring     *envelope.Keyring
+	Claims      *Claims
+	Keys        *KeyBook
+	Recorder    Recorder
+	Log         *slog.Logger
 }
 
 // worker keeps one volume. Its goroutine alone acts on the volume; operators
@@ -250,7 +250,7 @@ func (w *worker) take(ctx context.Context, step Step, o observed) error {
 	case StepAwait:
 		return w.await(o)
 	}
-	if o.facts.Due != DueNothing {
+	if o.facts.Due != DueNothing && step != StepHalt {
 		w.condemned = time.Time{} // spent: should the step fail, KMS is asked again first
 	}
 	started := time.Now()

@@ -103,8 +103,10 @@ type fate struct {
 // its data there, under the new key. The calls are those that the code makes.
 func TestReencryptionSurvivesACrashAnywhere(t *testing.T) {
 	for _, f := range []fate{
-		{name: "the job goes on"}, {name: "a power cut", reboot: true},
-		{name: "the job is killed", hotkey: true}, {name: "the volume is locked", locks: true},
+		{name: "the job goes on"},
+		{name: "a power cut", reboot: true},
+		{name: "the job is killed", hotkey: true},
+		{name: "the volume is locked", locks: true},
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			var trace []string
@@ -370,8 +372,14 @@ func TestReencryptionOfAStranger(t *testing.T) {
 // TestReencryptOrders: an order that makes no sense is refused by itself.
 func TestReencryptOrders(t *testing.T) {
 	for _, o := range []RotateOrder{
-		{Reencrypt: true, Abort: true}, {Pause: true, Abort: true}, {Pause: true, Reencrypt: true}, {Pause: true, KeyARN: newARN},
-		{Rate: 5}, {Rate: 5, KeyARN: newARN}, {Reencrypt: true, Rate: -1}, {Reencrypt: true, Rate: MaxRate + 1},
+		{Reencrypt: true, Abort: true},
+		{Pause: true, Abort: true},
+		{Pause: true, Reencrypt: true},
+		{Pause: true, KeyARN: newARN},
+		{Rate: 5},
+		{Rate: 5, KeyARN: newARN},
+		{Reencrypt: true, Rate: -1},
+		{Reencrypt: true, Rate: MaxRate + 1},
 	} {
 		var e *OrderError
 		if err := o.Validate(); !errors.As(err, &e) {

@@ -256,7 +256,7 @@ func (c Claim) generationAfter() int {
 func (w *worker) orderRewrap(c *Claim, o RotateOrder) {
 	switch {
 	case o.Pause || !o.rewraps() && !o.Abort:
-	case c.Rewrap.wanted() && !(o.Abort && c.Rewrap.Moved):
+	case c.Rewrap.wanted() && (!o.Abort || !c.Rewrap.Moved):
 		c.Rewrap.Abort = o.Abort
 	case o.rewraps():
 		now := c.pinned(w.spec).KeyARN

@@ -129,7 +129,7 @@ func TestReencryptCommand(t *testing.T) {
 	for version, refused := range map[string]string{"2.6.1": "", "2.7.0": "cryptsetup-corrupts", "2.7.4": "cryptsetup-corrupts", "2.7.5": ""} {
 		bin := t.TempDir()
 		script := "#!/bin/sh\necho cryptsetup " + version + " flags: UDEV\n"
-		if err := os.WriteFile(filepath.Join(bin, "cryptsetup"), []byte(script), 0o700); err != nil { //nolint:gosec // a program
+		if err := os.WriteFile(filepath.Join(bin, "cryptsetup"), []byte(script), 0o700); err != nil {
 			t.Fatal(err)
 		}
 		c, err := New(Options{Path: bin + ":/usr/bin:/bin"}).ReencryptCommand(t.Context(), "volseal-orders", 3354624)

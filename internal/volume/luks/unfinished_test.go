@@ -102,7 +102,8 @@ func halfway(h luksedit.Header, hot bool) {
 	}
 	const mib = 1 << 20
 	editOf(h, func(m map[string]any) {
-		segments, old, fresh := map[string]any{}, []string{}, []string{}
+		var old, fresh []string
+		segments := map[string]any{}
 		segments["0"], fresh = stretchOf(0, 16*mib), append(fresh, "0")
 		if hot {
 			segments["1"] = stretchOf(16*mib, 8*mib, "in-reencryption")

@@ -96,7 +96,7 @@ func jobProperties(j volume.Job, in *os.File) []systemd.Property {
 		property("Description", "Encrypts volume "+j.Name+" under a new volume key"),
 		property("Type", "exec"),
 		property("ExecStart", []execCommand{{j.Command.Path, append([]string{j.Command.Path}, j.Command.Args...), false}}),
-		property("StandardInputFileDescriptor", dbus.UnixFD(in.Fd())), //nolint:gosec // a descriptor
+		property("StandardInputFileDescriptor", dbus.UnixFD(in.Fd())),
 		property("StandardOutput", "journal"),
 		property("StandardError", "journal"),
 		// Killed in a hot zone it would leave writers waiting for ever.

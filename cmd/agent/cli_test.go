@@ -195,6 +195,8 @@ func change(a *controltest.Agent, name string, wish uint64, edits []json.RawMess
 
 func (s scenario) rotate(a *controltest.Agent, name string, order volume.RotateOrder, wish uint64) (answer volume.RotateAnswer, err error) {
 	r := s.Rotate[name]
+	dry := order.DryRun
+	order.DryRun = false
 	switch {
 	case order != r.Order:
 		return answer, fmt.Errorf("asked for %+v, want %+v", order, r.Order)
@@ -202,6 +204,8 @@ func (s scenario) rotate(a *controltest.Agent, name string, order volume.RotateO
 		return answer, r.Conflict
 	case r.Fault != nil:
 		return answer, r.Fault
+	case dry:
+		return answer, nil
 	}
 	change(a, name, wish, r.Then)
 	return r.Answer, nil

@@ -65,10 +65,13 @@ func exitCode(err error) int {
 		problems config.Problems
 		stands   *standsError
 		refusal  *control.Error
+		many     *manyError
 	)
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &many):
+		return exitCode(many.failed[0].err)
 	case errors.As(err, &usage):
 		return exitUsage
 	case errors.As(err, &problems):
@@ -95,6 +98,8 @@ func exitOfRefusal(e *control.Error) int {
 		return exitConflict
 	case control.CodeInvalidConfig:
 		return exitConfig
+	case control.CodeTimeout:
+		return exitTimeout
 	default:
 		return exitOfClass(e.Class)
 	}

@@ -93,12 +93,26 @@ const (
 	hintHeaderImage = "The agent reads nothing but its own directory. Copy the image into /var/lib/volseal/headers/NAME first."
 	hintPrincipal   = "Name the account that is to use the key, such as --principal 123456789012"
 	hintKeyARN      = "It has the form arn:aws:kms:REGION:ACCOUNT:key/ID; `volseal status NAME` shows that of a volume."
+	hintAll         = "It is written: volseal rotate --all --from OLD --key-arn NEW"
+	hintAllOrOne    = "Leave one of the two out."
+	hintAbortEach   = "`volseal status NAME` shows one that is under way; say rotate NAME --abort for each."
+	hintNewKeyEach  = "For a new data key under the CMK as it is, say rotate NAME --new-data-key for each volume."
+	hintRegions     = "Use a CMK in the region of the volumes: KMS and EBS do not cross regions."
+	hintAgain       = "Nothing was changed about it. Say the same again: it goes on with what is left."
 	hintShells      = "The shells are bash, fish and zsh."
 )
 
 // hintStands is for a wish that has neither come true nor failed in time.
 func hintStands(name string) string {
 	return "The wish stands; follow it with: volseal explain " + name
+}
+
+// hintOpenFirst is for a volume that must be mounted for what is asked.
+func hintOpenFirst(name string) string { return "Open it first: volseal unlock " + name }
+
+// hintNotProved is for a volume that is said to be under a CMK.
+func hintNotProved(name string) string {
+	return "If it was moved a moment ago, say the same again in some seconds. Else see: volseal explain " + name
 }
 
 // hintVolume is for a name that is not configured but means a volume that is.

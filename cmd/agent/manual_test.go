@@ -14,7 +14,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -116,8 +115,8 @@ func golden(t *testing.T, files map[string]string) {
 			t.Errorf("%v; `go test ./cmd/agent -update` writes it", err)
 			continue
 		}
-		if diff := cmp.Diff(want, string(got)); diff != "" {
-			t.Errorf("%s is out of date; `go test ./cmd/agent -update` writes it anew: %s", name, diff)
+		if string(got) != want {
+			t.Errorf("%s is out of date; `go test ./cmd/agent -update` writes it anew, and git diff shows what changed", name)
 		}
 	}
 }

@@ -20,9 +20,10 @@ func (c *cli) rotateCommand() *cobra.Command {
 	var (
 		w     waiting
 		order volume.RotateOrder
+		all   wholeHost
 	)
 	cmd := &cobra.Command{
-		Use: "rotate NAME", Short: "Replace the keys of a mounted volume, without downtime (root)",
+		Use: "rotate [NAME]", Short: "Replace the keys of a mounted volume, without downtime (root)",
 		Long: `Have the volume's data key wrapped by another CMK, or with --new-data-key replaced,
 under the same CMK or another one; or with --reencrypt the volume key, too. The volume stays mounted, and its database
 notices nothing. What is new is proved by a live Decrypt and opens the keyslot on
@@ -39,12 +40,19 @@ volume, goes on by itself after a kill, a reboot or a power cut, may rest (--pau
 --reencrypt again has it go on), and cannot be taken back once it has begun. Without
 it the volume key stays what it is.
 
-Snapshots and header backups from before still open under the old CMK.`,
+Snapshots and header backups from before still open under the old CMK.
+
+With --all, instead of NAME, every volume of this host that is under the CMK --from
+moves to the new one, so many at a time; one that cannot does not stop the others.
+It returns when all have ended, or after --wait=DURATION, with a report. Interrupted
+by whatever, say the same again: it goes on with what is left, and the report is of
+all. --dry-run asks the agent and KMS what would become of each, and changes nothing.`,
 		Example: `volseal rotate orders --key-arn "$NEW" --wait=2m
 volseal rotate orders --new-data-key --wait=2m
 volseal rotate orders --reencrypt --rate 100
-volseal rotate orders --abort`,
-		Args: oneVolume, ValidArgsFunction: c.volumeNames, SuggestFor: []string{"rekey", "rewrap", "reencrypt"},
+volseal rotate orders --abort
+volseal rotate --all --from "$OLD" --key-arn "$NEW" --dry-run`,
+		Args: all.arguments, ValidArgsFunction: c.volumeNames, SuggestFor: []string{"rekey", "rewrap", "reencrypt"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("rate") && order.Rate == 0 {
 				return &usageError{message: "The rate is at least 1 MiB a second."}
@@ -55,6 +63,9 @@ volseal rotate orders --abort`,
 			if err := order.Validate(); err != nil {
 				return &usageError{message: err.Error()}
 			}
+			if all.on {
+				return c.rotateAll(cmd.Context(), all, order, w.limit)
+			}
 			return c.rotate(cmd.Context(), args[0], order, w)
 		},
 	}
@@ -64,6 +75,7 @@ volseal rotate orders --abort`,
 	cmd.Flags().IntVar(&order.Rate, "rate", 0, fmt.Sprintf("of it, in `MIB` a second, read and written; else %d", volume.DefaultRate))
 	cmd.Flags().BoolVar(&order.Pause, "pause", false, "let the reencryption rest until it is ordered again")
 	cmd.Flags().BoolVar(&order.Abort, "abort", false, "take back the rotation that is under way")
+	all.addTo(cmd)
 	addWait(cmd, &w)
 	return cmd
 }

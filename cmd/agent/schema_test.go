@@ -48,6 +48,7 @@ func printedKinds() []printed {
 		{"header-verify", "header verify NAME", volume.HeaderReport{}},
 		{"header-backup", "header backup NAME", volume.HeaderBackup{}},
 		{"header-restore", "header restore NAME", volume.HeaderRestored{}},
+		{"rotate-all", "rotate --all", rotateReport{}},
 		{"config-check", "config check", checked{}},
 		{"key-check", "key check ARN", control.KeyReport{}},
 		{"key-policy", "key policy", []keypolicy.Statement{}},
@@ -60,8 +61,10 @@ func printedKinds() []printed {
 // kindsOf are the kinds that a verb may print. Any other verb prints its own.
 func kindsOf(verb string) []string {
 	switch verb {
-	case "create", "restore", "init", "unlock", "lock", "reattach", "release", "rotate":
+	case "create", "restore", "init", "unlock", "lock", "reattach", "release":
 		return []string{"accepted", "volume"}
+	case "rotate":
+		return []string{"accepted", "volume", "rotate-all"}
 	case "reload", "cache flush":
 		return []string{"done"}
 	}
@@ -80,6 +83,7 @@ func words() map[reflect.Type][]string {
 		reflect.TypeFor[volume.Wish]():          plainTexts(wishes),
 		reflect.TypeFor[fault.Class]():          append([]string{""}, plainTexts(fault.Classes())...),
 		reflect.TypeFor[fault.Owner]():          plainTexts(owners),
+		reflect.TypeFor[rotateResult]():         plainTexts(rotateResults()),
 		reflect.TypeFor[volume.RotationStage](): plainTexts(volume.RotationStages()),
 	}
 }
@@ -217,7 +221,7 @@ func structSchema(t *testing.T, of reflect.Type) schema {
 // tableRow is what docs/cli.md says of a field of a volume or a key.
 func tableRow(t *testing.T, of reflect.Type, field string) string {
 	t.Helper()
-	heading := map[reflect.Type]string{reflect.TypeFor[volume.Status](): "VOLUME", reflect.TypeFor[volume.KeyStatus](): "KEY", reflect.TypeFor[fault.Check](): "CHECK"}[of]
+	heading := map[reflect.Type]string{reflect.TypeFor[volume.Status](): "VOLUME", reflect.TypeFor[volume.KeyStatus](): "KEY", reflect.TypeFor[fault.Check](): "CHECK", reflect.TypeFor[rotatedVolume](): "MOVED"}[of]
 	if heading == "" {
 		return ""
 	}

@@ -87,7 +87,7 @@ func (c *cli) reportFailure(ctx context.Context, cmd *cobra.Command, err error) 
 // suggestVolume has the hint about an unknown volume name one that is known.
 func (c *cli) suggestVolume(ctx context.Context, err error) {
 	var unknown *control.Error
-	if !errors.As(err, &unknown) || unknown.Code != control.CodeNoSuchVolume {
+	if !errors.As(err, &unknown) || unknown.Code != control.CodeNoSuchVolume || unknown.Volume == "" {
 		return
 	}
 	if names := nearVolumes(unknown.Volume, c.knownVolumes(ctx)); len(names) > 0 {
@@ -122,8 +122,11 @@ func itemsOf(err error) []item {
 		problems config.Problems
 		stands   *standsError
 		step     *stepError
+		many     *manyError
 	)
 	switch {
+	case errors.As(err, &many):
+		return many.items()
 	case errors.As(err, &problems):
 		return problemItems(problems)
 	case errors.As(err, &stands):

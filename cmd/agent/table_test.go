@@ -4,12 +4,12 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
-
-	"pgregory.net/rapid"
 
 	"github.com/volseal/volseal/internal/control"
 	"github.com/volseal/volseal/internal/fault"
@@ -20,27 +20,29 @@ import (
 // agent says, no line is wider than 80 columns, unless it holds one word that is,
 // such as an ARN; and no byte of it is a command to the terminal.
 func TestEverythingFits(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s := anySnapshot(t)
-		out := printAll(terminal{now: testNow}, s)
-		for line := range strings.Lines(out) {
-			line = strings.TrimSuffix(line, "\n")
-			if n := utf8.RuneCountInString(line); n > width && !oneLongWord(line) {
-				t.Fatalf("%d columns: %q", n, line)
-			}
-			if shown(line) != line {
-				t.Fatalf("a command to the terminal: %q", line)
-			}
-		}
+	anySnapshots(func(s volume.Snapshot) {
+		checkFits(t, printAll(terminal{now: testNow}, s))
 	})
+}
+
+func checkFits(t *testing.T, out string) {
+	t.Helper()
+	for line := range strings.Lines(out) {
+		line = strings.TrimSuffix(line, "\n")
+		if n := utf8.RuneCountInString(line); n > width && !oneLongWord(line) {
+			t.Fatalf("%d columns: %q", n, line)
+		}
+		if shown(line) != line {
+			t.Fatalf("a command to the terminal: %q", line)
+		}
+	}
 }
 
 // TestColourAddsNothingElse protects the same on a terminal: without its colours
 // the text is that of a pipe, and NO_COLOR leaves none.
 func TestColourAddsNothingElse(t *testing.T) {
 	uncoloured := strings.NewReplacer("\x1b[31m", "", "\x1b[32m", "", "\x1b[33m", "", "\x1b[0m", "")
-	rapid.Check(t, func(t *rapid.T) {
-		s := anySnapshot(t)
+	anySnapshots(func(s volume.Snapshot) {
 		pipe := printAll(terminal{now: testNow}, s)
 		if tty := printAll(terminal{now: testNow, tty: true}, s); uncoloured.Replace(tty) != pipe {
 			t.Fatalf("on a terminal:\n%q\nelsewhere:\n%q", tty, pipe)
@@ -77,49 +79,110 @@ func printAll(on terminal, s volume.Snapshot) string {
 	return out.String()
 }
 
-func anySnapshot(t *rapid.T) volume.Snapshot {
-	var s volume.Snapshot
-	s.Volumes = rapid.SliceOfNDistinct(rapid.Custom(anyVolume), 0, 4, func(v volume.Status) string { return v.Name }).Draw(t, "volumes")
-	for _, v := range s.Volumes {
-		s.Keys = append(s.Keys, volume.KeyStatus{
-			ARN: v.KeyARN, State: rapid.SampledFrom(volume.KeyStates()).Draw(t, "state"), Since: anyTime(t),
-		})
+// draw makes up what an agent might say, without rapid: see linkedAsTheAgent.
+type draw struct{ *rand.Rand }
+
+// anySnapshots are the same ones each time.
+func anySnapshots(each func(volume.Snapshot)) {
+	for seed := range uint64(300) {
+		each(draw{rand.New(rand.NewPCG(seed, 0))}.snapshot())
+	}
+}
+
+// pick is one of these.
+func pick[T any](d draw, from ...T) T { return from[d.IntN(len(from))] }
+
+// letters are at least min, of those given.
+func (d draw) letters(of string, least, most int) string {
+	all := []rune(of)
+	out := make([]rune, least+d.IntN(most-least+1))
+	for i := range out {
+		out[i] = pick(d, all...)
+	}
+	return string(out)
+}
+
+// text is nothing, words, commands to a terminal among other text, or anything.
+func (d draw) text() string {
+	var b strings.Builder
+	switch n := d.IntN(60); d.IntN(4) {
+	case 0:
+	case 1:
+		for range n {
+			b.WriteString(d.letters(lower, 1, 12) + pick(d, " ", ".", ",", "\n"))
+		}
+	case 2:
+		for range n {
+			b.WriteString(pick(d, "\x1b["+d.letters("0123456789;", 0, 4)+pick(d, "m", "H", "J"), d.letters(lower+" \u00e9\u4e16\U0001f512", 1, 3)))
+		}
+	case 3:
+		for range n {
+			b.WriteRune(pick(d, rune(d.IntN(0x20)), 0x20+rune(d.IntN(0x80)), rune(d.IntN(0x3000)), rune(d.IntN(utf8.MaxRune))))
+		}
+	}
+	return b.String()
+}
+
+const (
+	lower   = "abcdefghijklmnopqrstuvwxyz"
+	hexes   = "0123456789abcdef"
+	decimal = "0123456789"
+)
+
+func (d draw) snapshot() (s volume.Snapshot) {
+	for i := range d.IntN(5) {
+		v := d.volume(i)
+		s.Volumes = append(s.Volumes, v)
+		s.Keys = append(s.Keys, volume.KeyStatus{ARN: v.KeyARN, State: pick(d, volume.KeyStates()...), Since: d.time()})
 	}
 	return s
 }
 
-func anyVolume(t *rapid.T) volume.Status {
-	wishes := []volume.Wish{volume.WishMounted, volume.WishSealed, volume.WishDetached}
-	classes := append([]fault.Class{fault.None}, fault.Classes()...)
-	text := rapid.OneOf(rapid.Just(""), rapid.String(), rapid.StringMatching(`([a-z]{1,12}[ .,\n]){0,60}`), rapid.StringMatching(`(\x1b\[[0-9;]*[mHJ]|.){0,40}`))
+// volume is the i-th of a host: no two have one name.
+func (d draw) volume(i int) volume.Status {
+	mountpoint := d.text()
+	if d.IntN(2) == 0 {
+		mountpoint = strings.Repeat("/"+d.letters(lower, 1, 20), 1+d.IntN(30))
+	}
 	return volume.Status{
-		Name:               rapid.StringMatching(`[a-z0-9][a-z0-9-]{0,31}`).Draw(t, "name"),
-		VolumeID:           rapid.StringMatching(`vol-[0-9a-f]{17}`).Draw(t, "id"),
-		Database:           text.Draw(t, "database"),
-		Phase:              rapid.SampledFrom(volume.Phases()).Draw(t, "phase"),
-		Since:              anyTime(t),
-		Class:              rapid.SampledFrom(classes).Draw(t, "class"),
-		Error:              text.Draw(t, "error"),
-		Hint:               text.Draw(t, "hint"),
-		Who:                rapid.SliceOfN(rapid.SampledFrom([]fault.Owner{fault.Customer, fault.Platform, fault.AWS}), 0, 3).Draw(t, "who"),
-		FailedStep:         rapid.SampledFrom([]string{"", "Unlock volume", "Create 16384 GB database volume"}).Draw(t, "step"),
-		FailingSince:       anyTime(t),
-		NextRetry:          anyTime(t),
-		Device:             rapid.SampledFrom([]string{"", "/dev/nvme1n1"}).Draw(t, "device"),
-		Mapping:            rapid.SampledFrom([]string{"", "volseal-x"}).Draw(t, "mapping"),
-		Mountpoint:         rapid.OneOf(rapid.StringMatching(`(/[a-z]{1,20}){1,30}`), text).Draw(t, "mountpoint"),
-		KeyARN:             rapid.StringMatching(`arn:aws(-us-gov|-cn)?:kms:[a-z]{2}-[a-z]{4,9}-[1-9]:[0-9]{12}:key/(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})`).Draw(t, "arn"),
+		Name:               fmt.Sprint(i) + d.letters(lower+decimal+"-", 0, 31),
+		VolumeID:           "vol-" + d.letters(hexes, 17, 17),
+		Database:           d.text(),
+		Phase:              pick(d, volume.Phases()...),
+		Since:              d.time(),
+		Class:              pick(d, append([]fault.Class{fault.None}, fault.Classes()...)...),
+		Error:              d.text(),
+		Hint:               d.text(),
+		Who:                []fault.Owner{fault.Customer, fault.Platform, fault.AWS}[d.IntN(4):],
+		FailedStep:         pick(d, "", "Unlock volume", "Create 16384 GB database volume"),
+		FailingSince:       d.time(),
+		NextRetry:          d.time(),
+		Device:             pick(d, "", "/dev/nvme1n1"),
+		Mapping:            pick(d, "", "volseal-x"),
+		Mountpoint:         mountpoint,
+		KeyARN:             d.arn(),
 		LUKSUUID:           "2f9a0f0e-6a39-4d7a-9c4f-0a54b7f6a001",
-		LastProof:          anyTime(t),
-		WouldSurviveReboot: rapid.Bool().Draw(t, "survives"),
-		Wish:               rapid.SampledFrom(wishes).Draw(t, "wish"),
-		Progress:           text.Draw(t, "progress"),
+		LastProof:          d.time(),
+		WouldSurviveReboot: pick(d, true, false),
+		Wish:               pick(d, volume.WishMounted, volume.WishSealed, volume.WishDetached),
+		Progress:           d.text(),
 	}
 }
 
-// anyTime is from years before to years after now, or unknown.
-func anyTime(t *rapid.T) *time.Time {
-	return rapid.Ptr(rapid.Custom(func(t *rapid.T) time.Time {
-		return testNow().Add(time.Duration(rapid.Int64Range(-1<<57, 1<<57).Draw(t, "after")))
-	}), true).Draw(t, "time")
+func (d draw) arn() string {
+	id := "mrk-" + d.letters(hexes, 32, 32)
+	if d.IntN(2) == 0 {
+		id = d.letters(hexes, 8, 8) + strings.Repeat("-"+d.letters(hexes, 4, 4), 3) + "-" + d.letters(hexes, 12, 12)
+	}
+	region := d.letters(lower, 2, 2) + "-" + d.letters(lower, 4, 9) + "-" + d.letters("123456789", 1, 1)
+	return "arn:" + pick(d, "aws", "aws-us-gov", "aws-cn") + ":kms:" + region + ":" + d.letters(decimal, 12, 12) + ":key/" + id
+}
+
+// time is from years before to years after now, or unknown.
+func (d draw) time() *time.Time {
+	if d.IntN(4) == 0 {
+		return nil
+	}
+	t := testNow().Add(time.Duration(d.Int64N(1<<58) - 1<<57))
+	return &t
 }

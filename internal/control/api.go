@@ -36,8 +36,8 @@ type Agent interface {
 	// Errors: volume.ErrNoSuchVolume, *volume.OrderError, *volume.ConflictError, *fault.Error.
 	Do(ctx context.Context, name string, order volume.Order, by Peer) (wish uint64, err error)
 	// Rotate records that a volume's keys are to be rotated, and does not wait for
-	// it; it may ask KMS about the new CMK first. Errors: *volume.OrderError, and
-	// those of Do.
+	// it; it may ask KMS about the new CMK first. A dry run ends there. Errors:
+	// *volume.OrderError, and those of Do.
 	Rotate(ctx context.Context, name string, order volume.RotateOrder, by Peer) (volume.RotateAnswer, error)
 	// VerifyHeader, BackUpHeader and RestoreHeader work on a volume's header and
 	// return when that is done. Errors are those of Do.

@@ -105,7 +105,9 @@ func TestEverything(t *testing.T) {
 			{Name: "ledger", Phase: volume.Sealed, Mapping: "volseal-ledger", Class: fault.Revoked},
 			{
 				Name: "orders", Phase: volume.Mounted, Mapping: "volseal-orders", WouldSurviveReboot: true, LastProof: ptr(at(4)),
-				Rotation: &volume.Rotation{Reencrypt: true, Stage: volume.RotationReencrypting, DoneBytes: 1 << 30, TotalBytes: 4 << 30},
+				Rotation: &volume.Rotation{
+					Class: fault.Misconfigured, Reencrypt: true, Stage: volume.RotationReencrypting, DoneBytes: 1 << 30, TotalBytes: 4 << 30,
+				},
 			},
 		},
 		Keys: []volume.KeyStatus{{ARN: "arn:aws:kms:us-east-1:111111111111:key/k1", State: volume.KeyUsable}},

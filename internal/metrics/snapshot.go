@@ -15,20 +15,23 @@ import (
 type snapshotCollector struct {
 	snapshot                                        func() volume.Snapshot
 	phase, class, survives, frozen, lastProof, keys *prometheus.Desc
-
-	reencrypted *prometheus.Desc
+	rotating, rotationClass, reencrypted            *prometheus.Desc
 }
 
 func newSnapshotCollector(snapshot func() volume.Snapshot) snapshotCollector {
 	return snapshotCollector{
-		snapshot:    snapshot,
-		phase:       desc("volseal_volume_phase", "How far a volume is open: 1 for its phase, 0 for the others.", "volume", "phase"),
-		class:       desc("volseal_volume_error", "The class of the error that stands for a volume: 1 for that class, 0 for the others.", "volume", "class"),
-		survives:    desc("volseal_volume_would_survive_reboot", "Whether the volume would be mounted again after a reboot now: 1 or 0.", "volume"),
-		frozen:      desc("volseal_volume_frozen", "Whether all I/O of the volume waits because its key was taken out of the kernel: 1 or 0.", "volume"),
-		lastProof:   desc("volseal_volume_last_proof_timestamp_seconds", "When the volume's key was last proved usable; 0 if not since the agent started.", "volume"),
-		reencrypted: desc("volseal_reencrypt_progress_ratio", "How much of the data is under the new volume key, from 0 to 1; only while a reencryption is under way.", "volume"),
-		keys:        desc("volseal_key_state", "The state of a CMK, by its key id: 1 for that state, 0 for the others.", "key", "state"),
+		snapshot:  snapshot,
+		phase:     desc("volseal_volume_phase", "How far a volume is open: 1 for its phase, 0 for the others.", "volume", "phase"),
+		class:     desc("volseal_volume_error", "The class of the error that stands for a volume: 1 for that class, 0 for the others.", "volume", "class"),
+		survives:  desc("volseal_volume_would_survive_reboot", "Whether the volume would be mounted again after a reboot now: 1 or 0.", "volume"),
+		frozen:    desc("volseal_volume_frozen", "Whether all I/O of the volume waits because its key was taken out of the kernel: 1 or 0.", "volume"),
+		lastProof: desc("volseal_volume_last_proof_timestamp_seconds", "When the volume's key was last proved usable; 0 if not since the agent started.", "volume"),
+		rotating:  desc("volseal_volume_rotation_pending", "Whether a rotation of the volume's keys is under way: 1 or 0.", "volume"),
+		keys:      desc("volseal_key_state", "The state of a CMK, by its key id: 1 for that state, 0 for the others.", "key", "state"),
+		rotationClass: desc("volseal_volume_rotation_error",
+			"The class of the error that keeps a volume's rotation: 1 for that class, 0 for the others.", "volume", "class"),
+		reencrypted: desc("volseal_reencrypt_progress_ratio",
+			"How much of the data is under the new volume key, from 0 to 1; only while a reencryption is under way.", "volume"),
 	}
 }
 
@@ -38,7 +41,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements prometheus.Collector.
 func (c snapshotCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.phase, c.class, c.survives, c.frozen, c.lastProof, c.keys, c.reencrypted} {
+	for _, d := range []*prometheus.Desc{c.phase, c.class, c.survives, c.frozen, c.lastProof, c.keys, c.rotating, c.rotationClass, c.reencrypted} {
 		ch <- d
 	}
 }
@@ -73,6 +76,18 @@ func (c snapshotCollector) collectVolume(ch chan<- prometheus.Metric, v volume.S
 		proved = seconds(*v.LastProof)
 	}
 	ch <- value(c.lastProof, proved, v.Name)
+	c.collectRotation(ch, v)
+}
+
+func (c snapshotCollector) collectRotation(ch chan<- prometheus.Metric, v volume.Status) {
+	held := fault.None
+	if v.Rotation != nil {
+		held = v.Rotation.Class
+	}
+	ch <- value(c.rotating, boolean(v.Rotation != nil), v.Name)
+	for _, k := range fault.Classes() {
+		ch <- value(c.rotationClass, boolean(k == held), v.Name, string(k))
+	}
 }
 
 // keyStates are the states by key id. One id may stand for two ARNs (a

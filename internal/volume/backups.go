@@ -241,6 +241,9 @@ func listed(backups []Backup) string {
 	return strings.Join(names, ", ")
 }
 
+// comparedBytes at a time: all volumes of a host may be compared at once.
+const comparedBytes = 64 << 10
+
 // sameFile compares two files to the byte.
 func sameFile(a, b string) (bool, error) {
 	fa, err := os.Open(a)
@@ -253,7 +256,7 @@ func sameFile(a, b string) (bool, error) {
 		return false, err
 	}
 	defer fb.Close()
-	pa, pb := make([]byte, 1<<20), make([]byte, 1<<20)
+	pa, pb := make([]byte, comparedBytes), make([]byte, comparedBytes)
 	for {
 		na, ea := io.ReadFull(fa, pa)
 		nb, eb := io.ReadFull(fb, pb)

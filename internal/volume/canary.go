@@ -113,7 +113,7 @@ func (w *worker) examineHeader(ctx context.Context, o observed) error {
 
 func (w *worker) acceptHeader(ctx context.Context, o observed, mark Fingerprint) error {
 	return w.proven(ctx, o, w.proveMounted, func(h *Header, c Candidate, p *envelope.Secret) error {
-		if err := w.ports.Crypt.Try(ctx, h, c.Keyslot, p); err != nil {
+		if err := w.try(ctx, h, c, p); err != nil {
 			return err
 		}
 		w.canary.accept(c.Token, h.UUID, mark)

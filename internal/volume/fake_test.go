@@ -79,7 +79,8 @@ type world struct {
 	died       func()        // called in the moment of dying
 	ec2        fakeEC2       // volumes and snapshots, where a test has any made
 	published  func()        // called when the mapping appears
-	saved      func()        // called when the header area is copied
+	judged     func()        // called when an image is judged
+	restored   func()        // called when an image was written onto the device
 	slow       time.Duration // how long publishing takes
 
 	work          fakeWork
@@ -246,7 +247,9 @@ func (w *world) Freeze(context.Context, Device, string) (*Header, error) {
 	if img.unfinished != nil {
 		return nil, &fault.Error{Class: fault.Integrity, Reason: ReasonUnfinished, Cause: "an unfinished reencryption"}
 	}
-	return img.frozen(), nil
+	h := img.frozen()
+	h.Sum = w.print(string(w.header), w.slotBroken)
+	return h, nil
 }
 
 func (i *image) frozen() *Header {
@@ -431,11 +434,7 @@ func (w *world) Save(_ context.Context, _ Device, path string) error {
 	if w.torn || w.slotBroken {
 		text = "damaged " + text
 	}
-	saved := w.saved
 	w.mu.Unlock()
-	if saved != nil {
-		saved()
-	}
 	return os.WriteFile(path, []byte(text), 0o600)
 }
 
@@ -456,7 +455,7 @@ func (w *world) Judge(_ Device, path string) (*Header, error) {
 	if err := w.touch("judge"); err != nil {
 		return nil, err
 	}
-	_, img, err := w.imageAt(path)
+	key, img, err := w.imageAt(path)
 	if err != nil {
 		return nil, err
 	}
@@ -464,7 +463,13 @@ func (w *world) Judge(_ Device, path string) (*Header, error) {
 		return nil, &fault.Error{Class: fault.Integrity, Reason: ReasonUnfinished, Cause: "an unfinished reencryption"}
 	}
 	h := img.frozen()
-	h.Path = path
+	w.mu.Lock()
+	h.Path, h.Sum = path, w.print(key, false)
+	judged := w.judged
+	w.mu.Unlock()
+	if judged != nil {
+		judged()
+	}
 	return h, nil
 }
 
@@ -535,7 +540,12 @@ func (w *world) Restore(ctx context.Context, _ Device, path, _ string, still fun
 	}); err != nil {
 		return err
 	}
-	return w.change("restore-end", func() { w.torn, w.slotBroken = false, false })
+	return w.change("restore-end", func() {
+		w.torn, w.slotBroken = false, false
+		if w.restored != nil {
+			w.restored()
+		}
+	})
 }
 
 func (w *world) MakeFilesystem(_ context.Context, _, fs string) error {

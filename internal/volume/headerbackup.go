@@ -48,12 +48,28 @@ func (w *worker) reachable(ctx context.Context, o observed) error {
 
 // backUp copies first and judges the copy: what is kept is what was found sound.
 func (w *worker) backUp(ctx context.Context, o observed) (HeaderBackup, error) {
+	return w.backUpBy(ctx, o, func(draft string) error { return w.ports.Archive.Save(ctx, o.device, draft) })
+}
+
+// backUpWritten backs up a header that has just been read. If it is the one that
+// a re-wrap wrote, there is a file of it already.
+func (w *worker) backUpWritten(ctx context.Context, o observed, h *Header) (HeaderBackup, error) {
+	return w.backUpBy(ctx, o, func(draft string) error {
+		image, err := w.ports.Archive.Judge(o.device, w.ports.Claims.Image(o.spec.Name, intendedImage))
+		if err == nil && image.Sum == h.Sum && os.Link(image.Path, draft) == nil {
+			return nil // no file there is ever written to again, only replaced
+		}
+		return w.ports.Archive.Save(ctx, o.device, draft)
+	})
+}
+
+func (w *worker) backUpBy(ctx context.Context, o observed, save func(draft string) error) (HeaderBackup, error) {
 	draft, err := w.ports.Claims.Draft(o.spec.Name)
 	if err != nil {
 		return HeaderBackup{}, err
 	}
 	defer os.Remove(draft) // gone already if it was kept
-	if err := w.ports.Archive.Save(ctx, o.device, draft); err != nil {
+	if err := save(draft); err != nil {
 		return HeaderBackup{}, err
 	}
 	h, err := w.ports.Archive.Judge(o.device, draft)
@@ -91,7 +107,7 @@ func (w *worker) vouch(ctx context.Context, o observed, h *Header) (Candidate, e
 		return Candidate{}, err
 	}
 	defer proof.Release()
-	return c, withKey(c, proof, func(p *envelope.Secret) error { return w.ports.Crypt.Try(ctx, h, c.Keyslot, p) })
+	return c, withKey(c, proof, func(p *envelope.Secret) error { return w.try(ctx, h, c, p) })
 }
 
 // keepBackup sees to it that there is a backup of the header that a mounted

@@ -56,6 +56,7 @@ func (w *worker) open(ctx context.Context, o observed) error {
 		w.closeNow(ctx, o.spec.Pending())
 		return err
 	}
+	w.opened(h, c)
 	w.dropProof()
 	w.proof, w.proved, w.work.began = proof, c.Token, false
 	w.canary.accept(c.Token, h.UUID, mark)

@@ -138,9 +138,10 @@ type HeaderFact struct {
 type Header struct {
 	Path       string // root-only file holding the copy
 	UUID       string
-	Candidates []Candidate // at least one
-	Key        string      // the digest of the volume key; "" while there are two
-	Unfinished *Unfinished // a reencryption that has not finished, or nil
+	Sum        [sha256.Size]byte // SHA-256 of its metadata and its keyslots' areas, all that opening it reads
+	Candidates []Candidate       // at least one
+	Key        string            // the digest of the volume key; "" while there are two
+	Unfinished *Unfinished       // a reencryption that has not finished, or nil
 }
 
 // Unfinished is how far a reencryption is.

@@ -326,7 +326,11 @@ func (r *Reconciler) bump() {
 func (w *worker) configure(s Spec, probe time.Duration) {
 	w.mu.Lock()
 	w.spec, w.probe, w.doubt = s, probe, nil
+	before := w.status.KeyARN
 	w.describe(&w.status, s, w.claim)
+	if w.status.KeyARN != before {
+		w.status.WouldSurviveReboot = false // it was said of another CMK
+	}
 	w.notes.fresh = true // an edit may mend what failed
 	w.mu.Unlock()
 	w.ring()

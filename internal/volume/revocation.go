@@ -145,7 +145,11 @@ func (w *worker) resume(ctx context.Context, o observed) error {
 	ctx, cancel := context.WithTimeout(ctx, openLimit)
 	defer cancel()
 	err := w.proven(ctx, o, w.prove, func(h *Header, c Candidate, p *envelope.Secret) error {
-		return w.ports.Crypt.Resume(ctx, o.device, h, c.Keyslot, o.spec.Mapping(), p)
+		err := w.ports.Crypt.Resume(ctx, o.device, h, c.Keyslot, o.spec.Mapping(), p)
+		if err == nil {
+			w.opened(h, c)
+		}
+		return err
 	})
 	if err == nil {
 		w.remember(nil)

@@ -52,7 +52,7 @@ func (w *worker) rewrap(ctx context.Context, o observed) error {
 	case (r.moved || o.claim.Rewrap.Abort) && r.other != nil:
 		return w.leaveToken(ctx, o, r.opens.Token) // what is not needed any more goes
 	case r.moved || o.claim.Rewrap.Abort:
-		return w.endRewrap(ctx, o)
+		return w.endRewrap(ctx, o, r)
 	case r.other == nil && o.claim.Rewrap.NewKey:
 		return w.addNewKey(ctx, o, r)
 	case r.other == nil:
@@ -73,6 +73,11 @@ type rewrapping struct {
 
 func (r *rewrapping) release() { r.proof.Release() }
 
+// crossing reports that the next step is to move the pin.
+func (r *rewrapping) crossing(o observed) bool {
+	return r.other != nil && !r.moved && !o.claim.Rewrap.Abort && o.claim.Stage != StageNone
+}
+
 // readRewrap judges the header on the device as an opening does.
 func (w *worker) readRewrap(ctx context.Context, o observed) (*rewrapping, error) {
 	h, err := w.freeze(ctx, o)
@@ -88,7 +93,12 @@ func (w *worker) readRewrap(ctx context.Context, o observed) (*rewrapping, error
 	if r.proof, err = w.prove(ctx, o.spec, r.opens.Token); err != nil {
 		return nil, err
 	}
-	err = w.withPassphrase(o, r.opens, r.proof, func(p *envelope.Secret) error { return w.ports.Crypt.Try(ctx, h, r.opens.Keyslot, p) })
+	err = w.withPassphrase(o, r.opens, r.proof, func(p *envelope.Secret) error {
+		if r.crossing(o) {
+			return nil // what is tried then is the token that is to open the volume from there on
+		}
+		return w.try(ctx, h, r.opens, p)
+	})
 	if err != nil {
 		r.release()
 		return nil, err
@@ -269,7 +279,7 @@ func (w *worker) movePin(ctx context.Context, o observed, r *rewrapping) error {
 	}
 	proof.Release()
 	as := o.afterwards()
-	if _, err := w.backUp(ctx, as); err != nil { // reads the device, and tries what it read
+	if _, err := w.backUpWritten(ctx, as, r.header); err != nil { // tries what was read from the device
 		return err
 	}
 	moved := false
@@ -292,8 +302,8 @@ func (w *worker) movePin(ctx context.Context, o observed, r *rewrapping) error {
 }
 
 // endRewrap is done with a header that holds one token, which has just opened it.
-func (w *worker) endRewrap(ctx context.Context, o observed) error {
-	if _, err := w.backUp(ctx, o); err != nil {
+func (w *worker) endRewrap(ctx context.Context, o observed, r *rewrapping) error {
+	if _, err := w.backUpWritten(ctx, o, r.header); err != nil {
 		return err
 	}
 	err := w.update(func(c *Claim) {

@@ -180,13 +180,13 @@ func TestRewrapOfAStranger(t *testing.T) {
 // pin is never one that was not proved.
 func TestRewrapHearsTheLatestWord(t *testing.T) {
 	for name, c := range map[string]struct {
-		save int // which copy of the header the word comes with
-		word Rewrap
-		arn  string
+		image int // which judgement of an image the word comes with
+		word  Rewrap
+		arn   string
 	}{
-		"taken back before the pin moves": {1, Rewrap{To: newARN, Abort: true}, testARN},
-		"another CMK before":              {1, Rewrap{To: thirdARN}, thirdARN},
-		"another CMK at the end":          {2, Rewrap{To: thirdARN}, thirdARN},
+		"taken back before the pin moves": {3, Rewrap{To: newARN, Abort: true}, testARN},
+		"another CMK before":              {3, Rewrap{To: thirdARN}, thirdARN},
+		"another CMK at the end":          {6, Rewrap{To: thirdARN}, thirdARN},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -197,8 +197,8 @@ func TestRewrapHearsTheLatestWord(t *testing.T) {
 				defer h.stop()
 				running, _ := h.r.worker("orders")
 				w.set(func() {
-					w.saved = func() {
-						if c.save--; c.save != 0 {
+					w.judged = func() {
+						if c.image--; c.image != 0 {
 							return
 						}
 						if err := running.update(func(cl *Claim) { cl.Rewrap = c.word }); err != nil {

@@ -24,6 +24,8 @@ type RotateOrder struct {
 	Reencrypt bool `json:"reencrypt,omitempty"`
 	Rate      int  `json:"rate,omitempty"` // of it, in MiB a second; 0 is the default
 	Pause     bool `json:"pause,omitempty"`
+	// DryRun: say whether it could begin now, and record nothing.
+	DryRun bool `json:"dry_run,omitempty"`
 }
 
 // rewraps reports that the order is about the data key.
@@ -66,7 +68,7 @@ func (r *Reconciler) Rotate(ctx context.Context, name string, o RotateOrder) (a 
 	if err := o.Validate(); err != nil {
 		return a, err
 	}
-	if err := w.tryRotation(ctx, o); err != nil {
+	if err := w.tryRotation(ctx, o); err != nil || o.DryRun {
 		return a, err
 	}
 	if a, err = w.recordRotation(o); err != nil {
@@ -99,7 +101,7 @@ func (w *worker) tryRotation(ctx context.Context, o RotateOrder) error {
 	s.KeyARN = o.target(s.KeyARN)
 	w.ports.Keyring.ForgetRefusals(s.KeyARN) // an operator wants KMS's answer of now
 	err = w.ports.Keyring.TryFresh(ctx, s.keyRef())
-	if err == nil || fault.ClassOf(err).WaitingHelps() && fault.ClassOf(err) != fault.Unknown {
+	if err == nil || !o.DryRun && fault.ClassOf(err).WaitingHelps() && fault.ClassOf(err) != fault.Unknown {
 		return nil // nobody answers: it is asked again for as long as that takes
 	}
 	return unusableTarget(s.KeyARN, err)

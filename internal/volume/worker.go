@@ -73,6 +73,7 @@ type worker struct {
 	lastProof time.Time
 	cloudTold toldByCloud
 	cipher    liveCipher
+	tried     []tried     // the newest last
 	backedUp  Fingerprint // of a header that there is a backup of
 	backupDue time.Time   // when a backup that failed is tried again
 }

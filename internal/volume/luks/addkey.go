@@ -39,7 +39,7 @@ func (l *LUKS) AddKeyslot(ctx context.Context, dev volume.Device, path string, k
 // result holds exactly the tokens that change returns.
 func (l *LUKS) edit(ctx context.Context, dev volume.Device, path string, change func(image string) ([]envelope.Token, error)) (err error) {
 	image := path + ".new"
-	if err := l.Save(ctx, dev, image); err != nil {
+	if err := copyArea(ctx, dev, image); err != nil {
 		return err
 	}
 	defer func() {

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -21,7 +22,19 @@ import (
 // Save copies the whole header area of dev, everything before the data, to a
 // new file at path (0600), durably: the form of cryptsetup luksHeaderBackup,
 // whose luksHeaderRestore takes it. It judges nothing.
-func (l *LUKS) Save(ctx context.Context, dev volume.Device, path string) (err error) {
+func (l *LUKS) Save(ctx context.Context, dev volume.Device, path string) error {
+	if err := copyArea(ctx, dev, path); err != nil {
+		return err
+	}
+	if err := errors.Join(syncPath(path), syncPath(filepath.Dir(path))); err != nil {
+		os.Remove(path)
+		return copyFault(err)
+	}
+	return nil
+}
+
+// copyArea is Save before anything is durable.
+func copyArea(ctx context.Context, dev volume.Device, path string) error {
 	if err := holdsHeader(dev); err != nil {
 		return err
 	}
@@ -34,17 +47,10 @@ func (l *LUKS) Save(ctx context.Context, dev volume.Device, path string) (err er
 	if err != nil {
 		return copyFault(err)
 	}
-	defer func() {
-		f.Close()
-		if err != nil {
-			os.Remove(path)
-		}
-	}()
+	defer f.Close()
 	if err := d.copyTo(ctx, f, span{0, headerBytes}); err != nil {
+		os.Remove(path)
 		return err
-	}
-	if err := errors.Join(f.Sync(), syncPath(filepath.Dir(path))); err != nil {
-		return copyFault(err)
 	}
 	return nil
 }
@@ -85,7 +91,10 @@ func (l *LUKS) judgeImage(dev volume.Device, path string, by verdict) (*volume.H
 	if err != nil {
 		return nil, err
 	}
-	return h.of(path, dev), h.reaches(dev)
+	if err := h.reaches(dev); err != nil {
+		return nil, err
+	}
+	return h.of(path, dev)
 }
 
 // Print is an image's fingerprint: equal to that of a device with this header.
@@ -95,11 +104,11 @@ func (l *LUKS) Print(path string) (volume.Fingerprint, error) {
 		return volume.Fingerprint{}, copyFault(err)
 	}
 	defer f.Close()
-	b := make([]byte, fingerprintBytes)
-	if _, err := f.ReadAt(b, 0); err != nil {
+	sum := sha256.New()
+	if _, err := io.CopyN(sum, f, fingerprintBytes); err != nil {
 		return volume.Fingerprint{}, copyFault(err)
 	}
-	return sha256.Sum256(b), nil
+	return volume.Fingerprint(sum.Sum(nil)), nil
 }
 
 // Copies judges the two copies of the header on dev apart: of one that is
@@ -160,8 +169,12 @@ func (l *LUKS) Restore(ctx context.Context, dev volume.Device, path, mapping str
 	if _, err := l.examine(ctx, path, judgeAny); err != nil {
 		return err
 	}
-	image, err := readImage(path)
+	image, err := newBuffer(headerBytes)
 	if err != nil {
+		return err
+	}
+	defer image.release()
+	if err := image.fill(path); err != nil {
 		return err
 	}
 	d, err := l.openForRestore(dev, mapping)
@@ -180,17 +193,36 @@ func (l *LUKS) Restore(ctx context.Context, dev volume.Device, path, mapping str
 	if err := d.readAt(ctx, b, 0); err != nil {
 		return err
 	}
+	var written []span
 	for _, part := range writingOrder() {
 		part = part.unlike(b, image)
 		if part.from == part.to {
 			continue
 		}
-		copy(b[part.from:part.to], image[part.from:part.to])
-		if err := d.writeAt(ctx, b[part.from:part.to], part.from); err != nil {
+		if err := d.writeAt(ctx, image[part.from:part.to], part.from); err != nil {
+			return err
+		}
+		written = append(written, part)
+	}
+	for _, part := range written { // the rest was read just now, and is equal
+		if err := d.readBack(ctx, b[part.from:part.to], image[part.from:part.to], part.from); err != nil {
 			return err
 		}
 	}
-	return d.readBack(ctx, b, image)
+	return nil
+}
+
+// fill reads an image of a header.
+func (b buffer) fill(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return copyFault(err)
+	}
+	defer f.Close()
+	if _, err := io.ReadFull(f, b); err != nil {
+		return copyFault(err)
+	}
+	return nil
 }
 
 // unlike leaves out the blocks at both ends that are equal already: a keyslot that

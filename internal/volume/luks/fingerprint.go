@@ -47,26 +47,16 @@ func (l *LUKS) Try(ctx context.Context, h *volume.Header, keyslot int, passphras
 	if err != nil {
 		return err
 	}
-	if err := l.compareViews(ctx, h.Path, frozen.canonical); err != nil {
+	c, err := openOptions{header: h.Path, keyslot: keyslot, passphrase: passphrase}.command()
+	if frozen.work != nil { // opens only with both keyslots
+		c, err = openWorkOptions{device: h.Path, passphrase: passphrase}.command()
+	}
+	if err != nil {
 		return err
 	}
-	if frozen.work != nil {
-		err = l.tryBothKeyslots(ctx, h.Path, passphrase)
-	} else {
-		err = l.tryKeyslot(ctx, h.Path, keyslot, passphrase)
-	}
+	err = l.runAndCompare(ctx, c, h.Path, frozen)
 	if errors.Is(err, errWrongKey) {
 		return refuse(rulePassphrase, err)
 	}
 	return failed("try the keyslot", err)
-}
-
-// tryBothKeyslots: an unfinished reencryption opens only with both.
-func (l *LUKS) tryBothKeyslots(ctx context.Context, header string, passphrase *envelope.Secret) error {
-	c, err := openWorkOptions{device: header, passphrase: passphrase}.command()
-	if err != nil {
-		return err
-	}
-	_, err = l.tools.run(ctx, c)
-	return err
 }

@@ -4,8 +4,10 @@ package luks
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -51,21 +53,15 @@ func (l *LUKS) freeze(ctx context.Context, dev volume.Device, name string, by ve
 	if err == nil {
 		err = h.reaches(dev)
 	}
+	var judged *volume.Header
+	if err == nil {
+		judged, err = h.of(f.Name(), dev)
+	}
 	if err != nil {
 		os.Remove(f.Name())
 		return nil, err
 	}
-	return h.of(f.Name(), dev), nil
-}
-
-// of is what the rest of the program knows of a header in a file.
-func (h *header) of(path string, dev volume.Device) *volume.Header {
-	out := &volume.Header{Path: path, UUID: h.uuid, Candidates: h.candidates, Key: h.key}
-	if h.work != nil {
-		data := dev.Bytes - headerBytes
-		out.Unfinished = &volume.Unfinished{Done: h.work.done(data), Total: data, Generation: h.work.after.Token.Generation}
-	}
-	return out
+	return judged, nil
 }
 
 // reaches refuses an unfinished reencryption of a device of another size.
@@ -74,6 +70,35 @@ func (h *header) reaches(dev volume.Device) error {
 		return refuse(ruleSegmentBounds, errors.New("the segments do not end with the device"))
 	}
 	return nil
+}
+
+// of tells of the file at path, which holds this header of dev.
+func (h *header) of(path string, dev volume.Device) (*volume.Header, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, copyFault(err)
+	}
+	defer f.Close()
+	sum := sha256.New()
+	for _, part := range append([]span{{0, metadataBytes}}, h.areas...) {
+		n := part.to - part.from
+		if _, err := io.CopyN(sum, io.NewSectionReader(f, part.from, n), n); err != nil {
+			return nil, copyFault(err)
+		}
+	}
+	return &volume.Header{
+		Path: path, UUID: h.uuid, Sum: [sha256.Size]byte(sum.Sum(nil)), Candidates: h.candidates,
+		Key: h.key, Unfinished: h.unfinished(dev),
+	}, nil
+}
+
+// unfinished is how far a reencryption of dev is, nil if there is none.
+func (h *header) unfinished(dev volume.Device) *volume.Unfinished {
+	if h.work == nil {
+		return nil
+	}
+	data := dev.Bytes - headerBytes
+	return &volume.Unfinished{Done: h.work.done(data), Total: data, Generation: h.work.after.Token.Generation}
 }
 
 // Discard removes a frozen copy.
@@ -107,7 +132,7 @@ func (l *LUKS) examine(ctx context.Context, path string, by verdict) (*header, e
 		return nil, err
 	}
 	// Only what we understand and accept reaches cryptsetup's parser.
-	return h, l.compareViews(ctx, path, h.canonical)
+	return h, l.compareViews(ctx, path, h)
 }
 
 func judgeFile(path string, by verdict) (*header, error) {
@@ -168,18 +193,25 @@ func (d *disk) copyHeader(ctx context.Context, f *os.File, by verdict) (*header,
 	return h, nil
 }
 
+// copyChunk is what EBS counts as one operation at most. It bounds the memory of a
+// boot at which every header of the host is copied at once.
+const copyChunk = 256 << 10
+
 // copyTo copies a range to the same place.
 func (d *disk) copyTo(ctx context.Context, f *os.File, s span) error {
-	b, err := newBuffer(int(s.to - s.from))
+	b, err := newBuffer(copyChunk)
 	if err != nil {
 		return err
 	}
 	defer b.release()
-	if err := d.readAt(ctx, b, s.from); err != nil {
-		return err
-	}
-	if _, err := f.WriteAt(b, s.from); err != nil {
-		return copyFault(err)
+	for at := s.from; at < s.to; at += copyChunk {
+		part := b[:min(copyChunk, s.to-at)]
+		if err := d.readAt(ctx, part, at); err != nil {
+			return err
+		}
+		if _, err := f.WriteAt(part, at); err != nil {
+			return copyFault(err)
+		}
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ type LUKS struct {
 	dir, sys, dev string
 	locks         string // of cryptsetup
 	tools         runner
+	views         views
 	places        sync.Map                             // name of a mapping to the directory it was last seen in
 	readTable     func(mapping string) (string, error) // the kernel's word, see devmapper.go
 }

@@ -52,7 +52,7 @@ func (l *LUKS) Open(ctx context.Context, dev volume.Device, h *volume.Header, ke
 }
 
 func (l *LUKS) openFrozen(ctx context.Context, c command, d *disk, dev volume.Device, h *volume.Header, frozen *header, pending string, keyslot int, passphrase *envelope.Secret) error {
-	if err := l.openAndCompare(ctx, c, h.Path, frozen); err != nil {
+	if err := l.runAndCompare(ctx, c, h.Path, frozen); err != nil {
 		return l.explainOpen(ctx, h.Path, keyslot, passphrase, err)
 	}
 	return l.verify(ctx, d, dev, frozen, pending)
@@ -68,12 +68,12 @@ func judgeAgain(h *volume.Header) (*header, error) {
 	return frozen, err
 }
 
-// openAndCompare opens, and has cryptsetup tell at the same time what it reads
-// in the header. To start it takes longer than to work, and what is open under
-// the pending name is nobody's yet: side by side costs no safety.
-func (l *LUKS) openAndCompare(ctx context.Context, c command, header string, frozen *header) error {
+// runAndCompare opens a header that policy accepts, and has cryptsetup tell at the
+// same time what it reads in it. To start it takes longer than to work, and what is
+// open under the pending name is nobody's yet: side by side costs no safety.
+func (l *LUKS) runAndCompare(ctx context.Context, c command, header string, frozen *header) error {
 	compared := make(chan error, 1)
-	go func() { compared <- l.compareViews(ctx, header, frozen.canonical) }()
+	go func() { compared <- l.compareViews(ctx, header, frozen) }()
 	_, err := l.tools.run(ctx, c)
 	if differ := <-compared; differ != nil {
 		return differ

@@ -3,6 +3,7 @@
 package luks
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ const maxKeyslots = 4
 
 // header is a frozen header that passed policy.
 type header struct {
+	sum        [sha256.Size]byte // of both copies
 	uuid       string
 	canonical  []byte // its metadata
 	key        string // the digest of the volume key
@@ -64,7 +66,11 @@ func judgeLayout(b []byte) (*metadata, *header, *fault.Error) {
 		return nil, nil, err
 	}
 	h, err := m.judgeLayout(c.uuid, canonical)
-	return &m, h, err
+	if err != nil {
+		return nil, nil, err
+	}
+	h.sum = sha256.Sum256(b)
+	return &m, h, nil
 }
 
 func (m *metadata) judgeLayout(uuid string, canonical []byte) (*header, *fault.Error) {

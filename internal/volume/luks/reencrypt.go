@@ -29,7 +29,7 @@ const reencryptRoom = 4 << 20
 // it will be when all is done. dev is only read.
 func (l *LUKS) BeginReencryption(ctx context.Context, dev volume.Device, path string, keep envelope.Token, passphrase *envelope.Secret, seal func(keyslot int, meaning []byte) (envelope.Token, error)) (err error) {
 	image := path + ".new"
-	if err := l.Save(ctx, dev, image); err != nil {
+	if err := copyArea(ctx, dev, image); err != nil {
 		return err
 	}
 	defer func() {
@@ -172,7 +172,7 @@ func (l *LUKS) Progress(ctx context.Context, dev volume.Device) (*volume.Unfinis
 	if err != nil {
 		return nil, err
 	}
-	return h.of("", dev).Unfinished, nil
+	return h.unfinished(dev), nil
 }
 
 // judgeNow judges what is on the device at this moment.
@@ -202,7 +202,7 @@ func (l *LUKS) openUnfinished(ctx context.Context, d *disk, dev volume.Device, h
 	if err != nil {
 		return err
 	}
-	if err := l.compareViews(ctx, h.Path, frozen.canonical); err != nil {
+	if err := l.compareViews(ctx, h.Path, frozen); err != nil {
 		return err
 	}
 	if _, err := l.tools.run(ctx, c); err != nil {

@@ -99,7 +99,7 @@ func (l *LUKS) Resume(ctx context.Context, dev volume.Device, h *volume.Header, 
 	if err := d.stillHas(ctx, h.Path); err != nil {
 		return err
 	}
-	if err := l.compareViews(ctx, h.Path, frozen.canonical); err != nil {
+	if err := l.compareViews(ctx, h.Path, frozen); err != nil {
 		return err
 	}
 	if _, err := l.tools.run(ctx, c); err != nil {

@@ -4,6 +4,7 @@ package luks
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -105,6 +106,15 @@ type side struct {
 // completes that. Both are then sound but for one that was cut short, and the
 // newer one counts, as it does for cryptsetup.
 func judgeAny(b []byte) (*header, *fault.Error) {
+	h, err := judgeEither(b)
+	if err != nil {
+		return nil, err
+	}
+	h.sum = sha256.Sum256(b)
+	return h, nil
+}
+
+func judgeEither(b []byte) (*header, *fault.Error) {
 	c, err := newestCopy(b)
 	if err != nil {
 		return nil, err

@@ -159,7 +159,7 @@ func (k *rememberingKMS) Decrypt(_ context.Context, arn string, _ envelope.Conte
 }
 
 // agent runs a reconciler on the file until stop.
-func (f *onFile) agent(t *testing.T, dir string, kms envelope.KMS) (r *volume.Reconciler, stop func()) {
+func (f *onFile) agent(t testing.TB, dir string, kms envelope.KMS) (r *volume.Reconciler, stop func()) {
 	t.Helper()
 	claims, err := volume.NewClaims(dir)
 	if err != nil {
@@ -184,7 +184,7 @@ func (f *onFile) agent(t *testing.T, dir string, kms envelope.KMS) (r *volume.Re
 	return r, sync.OnceFunc(func() { end(); <-done; ring.Flush() })
 }
 
-func awaitStatus(t *testing.T, r *volume.Reconciler, what string, ok func(volume.Status) bool) volume.Status {
+func awaitStatus(t testing.TB, r *volume.Reconciler, what string, ok func(volume.Status) bool) volume.Status {
 	t.Helper()
 	limit := time.After(2 * time.Minute)
 	for {
@@ -201,7 +201,7 @@ func awaitStatus(t *testing.T, r *volume.Reconciler, what string, ok func(volume
 	}
 }
 
-func order(t *testing.T, r *volume.Reconciler, v volume.Verb) {
+func order(t testing.TB, r *volume.Reconciler, v volume.Verb) {
 	t.Helper()
 	if _, err := r.Do("orders", volume.Order{Verb: v}); err != nil {
 		t.Fatal(err)

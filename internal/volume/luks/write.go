@@ -53,7 +53,7 @@ func (l *LUKS) WriteHeader(ctx context.Context, dev volume.Device, path string) 
 			return err
 		}
 	}
-	return d.readBack(ctx, b, image)
+	return d.readBack(ctx, b, image, 0)
 }
 
 // writingOrder is keyslots, secondary header, primary header; see WriteHeader.
@@ -75,12 +75,12 @@ func (d *disk) onlyResidue(ctx context.Context, b buffer, image []byte) error {
 }
 
 // readBack bypasses the page cache like every reading here: it asks the device.
-func (d *disk) readBack(ctx context.Context, b buffer, image []byte) error {
+func (d *disk) readBack(ctx context.Context, b buffer, written []byte, off int64) error {
 	clear(b)
-	if err := d.readAt(ctx, b, 0); err != nil {
+	if err := d.readAt(ctx, b, off); err != nil {
 		return err
 	}
-	if !bytes.Equal(b, image) {
+	if !bytes.Equal(b, written) {
 		return refuse(ruleReadBack, nil)
 	}
 	return nil

@@ -124,8 +124,11 @@ func (c *cli) printRotated(s volume.Status, o control.Outcome, order volume.Rota
 		return // the summary says it
 	}
 	done := "is now under"
-	if order.Abort {
+	switch {
+	case order.Abort:
 		done = "stays under"
+	case order.Reencrypt:
+		done = "has a new volume key, and is under"
 	}
 	fmt.Fprintf(c.stdout, "%s %s, generation %d:\n  %s\n", s.Name, done, s.Generation, shown(s.KeyARN))
 	c.warnOfOldCopies(order)

@@ -102,8 +102,10 @@ func (r Reencryption) hotzone() int64 {
 type reencrypting struct {
 	failing failing
 	runs    bool // its unit, when the pass began
+	looked  time.Time
 	done    int64
 	total   int64
+	read    time.Time
 	reading chan progressed // a read of the device that has not ended yet
 	began   bool            // the unit, by this process, and nothing else happened since
 	from    int64           // done, then
@@ -119,20 +121,28 @@ type progressed struct {
 // running job has made and one that has just ended takes away must never pass for
 // what a killed one left behind.
 func (w *worker) lookJob(ctx context.Context, o *observed) (err error) {
-	w.work.runs = false
 	if o.claim.Reencrypt.Stage != ReencryptBegun {
+		w.work.runs = false
 		return nil
 	}
-	w.work.runs, err = w.ports.Jobs.Running(ctx, o.spec.Name)
+	if !w.work.runs || time.Since(w.work.looked) >= workFresh {
+		w.work.runs, err = w.ports.Jobs.Running(ctx, o.spec.Name)
+		w.work.looked = time.Now()
+	}
 	o.runs = w.work.runs
 	return err
 }
 
+// workFresh is how long it may be taken for granted that a unit which ran runs: each
+// of its zones makes events that ring the bell.
+const workFresh = time.Second
+
 // lookProgress reads how far it is. Not to know that is no failure.
 func (w *worker) lookProgress(ctx context.Context, o *observed) {
-	if o.claim.Reencrypt.Stage != ReencryptBegun || !o.facts.Device {
+	if o.claim.Reencrypt.Stage != ReencryptBegun || !o.facts.Device || w.work.runs && time.Since(w.work.read) < workFresh {
 		return
 	}
+	w.work.read = time.Now()
 	if w.work.reading == nil {
 		ch, dev := make(chan progressed, 1), o.device
 		w.work.reading = ch
@@ -308,6 +318,9 @@ func (w *worker) startJob(ctx context.Context, o observed, h *Header, p *envelop
 // endReencryption cleans up behind a reencryption that has finished: the token that
 // has lost its keyslot goes, and what opens the volume now is backed up.
 func (w *worker) endReencryption(ctx context.Context, o observed, h *Header, c Candidate) error {
+	if err := w.ports.Reencryptor.CloseLayers(ctx, o.spec.Mapping(), h.UUID); err != nil { // if one was held a moment too long
+		return err
+	}
 	if err := w.leaveToken(ctx, o, c.Token); err != nil {
 		return err
 	}

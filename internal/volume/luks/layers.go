@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -82,54 +83,51 @@ func readLayer(dir, name, uuid string) (layer, error) {
 }
 
 // through follows a mapping's slaves to the disk, where it lies on layers of its
-// own. A layer that leads nowhere was cut off the disk by FailLayers.
+// own; in the moment in which they are put in or taken out it lies on both. A
+// layer that leads nowhere was cut off the disk by FailLayers.
 func (l *LUKS) through(m *volume.Mapping, dir, name string) error {
 	slaves, err := entries(filepath.Join(dir, "slaves"))
-	if err != nil || len(slaves) != 1 || !strings.HasPrefix(slaves[0], "dm-") {
+	onDM := func(s string) bool { return strings.HasPrefix(s, "dm-") }
+	if err != nil || !slices.ContainsFunc(slaves, onDM) {
 		return err
 	}
 	layers, err := l.layersOf(name, m.UUID)
-	if err != nil || len(layers) == 0 || filepath.Base(layers[0].dir) != slaves[0] {
+	if err != nil {
 		return err
 	}
-	m.Layered, m.Backing = true, nil
+	all := m.Backing
 	for _, is := range layers {
+		m.Layered = m.Layered || slices.Contains(slaves, filepath.Base(is.dir))
 		m.Halted = m.Halted || is.suspended
 		under, err := backing(is.dir)
 		if err != nil {
 			return err
 		}
-		for _, b := range under {
-			if own, err := l.isLayer(b, layers); err != nil || own || contains(m.Backing, b) {
-				continue
-			}
-			m.Backing = append(m.Backing, b)
-		}
+		all = append(all, under...)
 	}
-	return nil
+	if !m.Layered {
+		m.Halted = false
+		return nil
+	}
+	m.Backing, err = beneath(all, layers)
+	return err
 }
 
-func contains(all []volume.Backing, b volume.Backing) bool {
-	for _, o := range all {
-		if o == b {
-			return true
-		}
-	}
-	return false
-}
-
-// isLayer reports whether the device is one of the layers itself.
-func (l *LUKS) isLayer(b volume.Backing, layers []layer) (bool, error) {
+// beneath leaves out what is a layer itself, and what is named twice.
+func beneath(all []volume.Backing, layers []layer) (under []volume.Backing, _ error) {
 	for _, is := range layers {
 		major, minor, err := deviceNumber(is.dir)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		if b == (volume.Backing{Major: major, Minor: minor}) {
-			return true, nil
+		all = slices.DeleteFunc(all, func(b volume.Backing) bool { return b == volume.Backing{Major: major, Minor: minor} })
+	}
+	for _, b := range all {
+		if !slices.Contains(under, b) {
+			under = append(under, b)
 		}
 	}
-	return false, nil
+	return under, nil
 }
 
 // FailLayers has all I/O fail that waits for a reencryption whose process is gone.

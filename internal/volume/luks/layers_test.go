@@ -53,6 +53,9 @@ func TestMappingWhileReencrypting(t *testing.T) {
 	maps.Copy(wiped, dmOn("6", "volseal-orders-hotzone-forward", subdev+"-hotzone-forward", "0"))
 	other := dmOn("3", "volseal-orders", ourDMUUID, "0", "dm-5")
 	maps.Copy(other, dmOn("5", "vg-root", "LVM-x", "0", "nvme1n1"))
+	begins := layered("0")
+	maps.Copy(begins, dmOn("3", "volseal-orders", ourDMUUID, "1", "dm-5", "nvme1n1"))
+	begins["block/dm-3/dm/suspended"] = "0\n"
 	for name, c := range map[string]struct {
 		tree map[string]string
 		want volume.Mapping
@@ -61,6 +64,7 @@ func TestMappingWhileReencrypting(t *testing.T) {
 		"in a hot zone":    {layered("1"), changed(func(m *volume.Mapping) { m.Layered, m.Halted = true, true })},
 		"failed":           {wiped, changed(func(m *volume.Mapping) { m.Layered, m.Backing = true, nil })},
 		"upon another's":   {other, changed(func(m *volume.Mapping) { m.Backing = []volume.Backing{{Major: 254, Minor: 5}} })},
+		"being put in":     {begins, changed(func(m *volume.Mapping) { m.Layered = true })},
 		"not at work, yet": {dm("3", "volseal-orders", ourDMUUID, "0"), sound},
 	} {
 		root := t.TempDir()

@@ -32,7 +32,7 @@ cryptsetup open --test-passphrase --key-file /root/old.passphrase /root/old.head
 
 say 'a new volume key under pgbench'
 exits 2 volseal rotate orders --rate 5
-bench 45 through &
+bench 40 through &
 bench=$!
 sleep 2
 volseal rotate orders --reencrypt --rate 400

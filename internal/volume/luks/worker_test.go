@@ -186,10 +186,15 @@ func (f *onFile) agent(t testing.TB, dir string, kms envelope.KMS) (r *volume.Re
 
 func awaitStatus(t testing.TB, r *volume.Reconciler, what string, ok func(volume.Status) bool) volume.Status {
 	t.Helper()
+	return awaitVolume(t, r, "orders", what, ok)
+}
+
+func awaitVolume(t testing.TB, r *volume.Reconciler, name, what string, ok func(volume.Status) bool) volume.Status {
+	t.Helper()
 	limit := time.After(2 * time.Minute)
 	for {
 		_, changed := r.Changes()
-		s, _ := r.Volume("orders")
+		s, _ := r.Volume(name)
 		if ok(s) {
 			return s
 		}

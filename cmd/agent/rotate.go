@@ -54,14 +54,8 @@ volseal rotate orders --abort
 volseal rotate --all --from "$OLD" --key-arn "$NEW" --dry-run`,
 		Args: all.arguments, ValidArgsFunction: c.volumeNames, SuggestFor: []string{"rekey", "rewrap", "reencrypt"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if cmd.Flags().Changed("rate") && order.Rate == 0 {
-				return &usageError{message: "The rate is at least 1 MiB a second."}
-			}
-			if order.Pause && w.on {
-				return &usageError{message: "A pause is nothing to wait for."}
-			}
-			if err := order.Validate(); err != nil {
-				return &usageError{message: err.Error()}
+			if err := validRotation(cmd, order, w); err != nil {
+				return err
 			}
 			if all.on {
 				return c.rotateAll(cmd.Context(), all, order, w.limit)
@@ -71,13 +65,30 @@ volseal rotate --all --from "$OLD" --key-arn "$NEW" --dry-run`,
 	}
 	cmd.Flags().StringVar(&order.KeyARN, "key-arn", "", "the CMK to move to, by its `ARN`")
 	cmd.Flags().BoolVar(&order.NewDataKey, "new-data-key", false, "a new data key and keyslot; the old ones are destroyed")
-	cmd.Flags().BoolVar(&order.Reencrypt, "reencrypt", false, "a new volume key: the data is encrypted anew")
-	cmd.Flags().IntVar(&order.Rate, "rate", 0, fmt.Sprintf("of it, in `MIB` a second, read and written; else %d", volume.DefaultRate))
-	cmd.Flags().BoolVar(&order.Pause, "pause", false, "let the reencryption rest until it is ordered again")
+	addReencryption(cmd, &order)
 	cmd.Flags().BoolVar(&order.Abort, "abort", false, "take back the rotation that is under way")
 	all.addTo(cmd)
 	addWait(cmd, &w)
 	return cmd
+}
+
+func addReencryption(cmd *cobra.Command, order *volume.RotateOrder) {
+	cmd.Flags().BoolVar(&order.Reencrypt, "reencrypt", false, "a new volume key: the data is encrypted anew")
+	cmd.Flags().IntVar(&order.Rate, "rate", 0, fmt.Sprintf("of it, in `MIB` a second, read and written; else %d", volume.DefaultRate))
+	cmd.Flags().BoolVar(&order.Pause, "pause", false, "let the reencryption rest until it is ordered again")
+}
+
+func validRotation(cmd *cobra.Command, order volume.RotateOrder, w waiting) error {
+	if cmd.Flags().Changed("rate") && order.Rate == 0 {
+		return &usageError{message: "The rate is at least 1 MiB a second."}
+	}
+	if order.Pause && w.on {
+		return &usageError{message: "A pause is nothing to wait for."}
+	}
+	if err := order.Validate(); err != nil {
+		return &usageError{message: err.Error()}
+	}
+	return nil
 }
 
 func (c *cli) rotate(ctx context.Context, name string, order volume.RotateOrder, w waiting) error {

@@ -82,7 +82,7 @@ const (
 	DefaultRate = 32 // MiB a second read, and as many written: about half of what gp3 has by default
 	MaxRate     = 4096
 
-	minHotzone = 1 << 20
+	minHotzone = 64 << 10
 	maxHotzone = 8 << 20
 )
 

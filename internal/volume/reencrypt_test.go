@@ -386,7 +386,7 @@ func TestReencryptOrders(t *testing.T) {
 			t.Errorf("%+v: %v", o, err)
 		}
 	}
-	for rate, want := range map[int]int64{0: 3354624, 1: minHotzone, 50: 5242880, MaxRate: maxHotzone} {
+	for rate, want := range map[int]int64{0: 3354624, 1: 102400, 50: 5242880, MaxRate: maxHotzone} {
 		if got := (Reencryption{Rate: rate}).hotzone(); got != want || got%4096 != 0 {
 			t.Errorf("rate %d: hot zone %d, want %d", rate, got, want)
 		}

@@ -141,7 +141,7 @@ func (c *cli) printRotated(s volume.Status, o control.Outcome, order volume.Rota
 	case order.Reencrypt:
 		done = "has a new volume key, and is under"
 	}
-	fmt.Fprintf(c.stdout, "%s %s, generation %d:\n  %s\n", s.Name, done, s.Generation, shown(s.KeyARN))
+	fmt.Fprintf(c.stdout, "%s %s, generation %d:\n  %s\n", shown(s.Name), done, s.Generation, shown(s.KeyARN))
 	c.warnOfOldCopies(order)
 	if s.Notice != "" {
 		fmt.Fprint(c.stdout, wrap("notice: ", s.Notice))

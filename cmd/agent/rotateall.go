@@ -91,6 +91,7 @@ func (c *cli) rotateAll(ctx context.Context, all wholeHost, order volume.RotateO
 	if err != nil {
 		return &stepError{title: rotateKeys, err: err}
 	}
+	order.From = all.from
 	report := newRotateReport(all, order, s.Volumes)
 	if len(report.Volumes) == 0 {
 		return &stepError{title: rotateKeys, err: noneUnder(s.Volumes)}
@@ -117,27 +118,34 @@ func (c *cli) rotateAll(ctx context.Context, all wholeHost, order volume.RotateO
 	return nil
 }
 
-// newRotateReport has a line for each volume that is under one of the two CMKs;
-// what it does not judge is left to be asked about.
+// newRotateReport has a line for each volume that is under one of the two CMKs, or
+// may be; what it does not judge is left to be asked about.
 func newRotateReport(all wholeHost, order volume.RotateOrder, volumes []volume.Status) *rotateReport {
 	r := &rotateReport{From: all.from, To: order.KeyARN, NewDataKey: order.NewDataKey, DryRun: all.dryRun, Volumes: []rotatedVolume{}}
 	for _, v := range volumes {
-		if v.KeyARN != r.From && v.KeyARN != r.To {
+		if v.KeyARN != r.From && v.KeyARN != r.To && !mislabelled(v) {
 			continue
 		}
 		line := rotatedVolume{Volume: v.Name}
-		line.stands(v)
-		switch there := v.KeyARN == r.To && v.Rotation == nil; {
-		case v.Phase != volume.Mounted:
-			line.failed(notRotated, notMounted(v))
-		case there && v.WouldSurviveReboot:
-			line.Result = alreadyRotated
-		case there:
-			line.failed(notRotated, notProved(v))
-		}
+		line.judge(v, r.To)
 		r.Volumes = append(r.Volumes, line)
 	}
 	return r
+}
+
+// judge says of a volume what its status tells, if that is enough.
+func (v *rotatedVolume) judge(s volume.Status, to string) {
+	v.stands(s)
+	switch there := s.KeyARN == to && s.Rotation == nil; {
+	case s.Phase != volume.Mounted:
+		v.refused(to, notMounted(s))
+	case there && s.WouldSurviveReboot:
+		v.Result = alreadyRotated
+	case mislabelled(s) && !there:
+		v.refused(to, notAsSaid(s))
+	case there:
+		v.refused(to, notProved(s))
+	}
 }
 
 // notMounted: the keys of such a volume are not rotated, and nobody can tell which
@@ -172,6 +180,18 @@ func notProved(v volume.Status) error {
 		e.Message, e.Hint = e.Message+" "+v.Error, hintFor(v.Hint, v.Class)
 	}
 	return e
+}
+
+// mislabelled reports that the header is of another CMK than key_arn. Nobody says of
+// which: it may be the one to leave, whatever key_arn was edited to.
+func mislabelled(v volume.Status) bool { return v.Reason == "token-key" }
+
+func notAsSaid(v volume.Status) error {
+	return &control.Error{
+		Code: control.CodeFailed, Class: v.Class, Volume: v.Name,
+		Message: "key_arn is not the CMK of the header, which may be the old one. " + v.Error,
+		Hint:    hintFor(v.Hint, v.Class),
+	}
 }
 
 // noneUnder is an error, because it is what a mistyped ARN looks like; with a code

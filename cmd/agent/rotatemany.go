@@ -18,6 +18,7 @@ import (
 // one volume only.
 type rotator interface {
 	Rotate(ctx context.Context, name string, order volume.RotateOrder) (control.Accepted, error)
+	Volume(ctx context.Context, name string) (volume.Status, error)
 	Await(ctx context.Context, a control.Accepted, limit time.Duration, told func(volume.Status)) (volume.Status, control.Outcome, error)
 }
 
@@ -47,10 +48,25 @@ func (m rotateMany) examine(ctx context.Context, lines []rotatedVolume) error {
 		case !isOfVolume(err):
 			return err // the same for all
 		default:
-			line.failed(notRotated, err)
+			m.refused(ctx, line, err)
 		}
 		return nil
 	}, "")
+}
+
+// refused notes that an order was refused for the volume's sake. Where the volume
+// does not stand as it did, as when the run before has ended its rotation since, it
+// is judged by how it stands.
+func (m rotateMany) refused(ctx context.Context, line *rotatedVolume, err error) {
+	line.Result = ""
+	if exitCode(err) == exitConflict {
+		if now, lost := m.agent.Volume(ctx, line.Volume); lost == nil {
+			line.judge(now, m.order.KeyARN)
+		}
+	}
+	if line.Result == "" {
+		line.refused(m.order.KeyARN, err)
+	}
 }
 
 // rotate rotates those that can be, so many at a time, and returns when each of
@@ -82,7 +98,7 @@ func (m rotateMany) rotateOne(ctx context.Context, line *rotatedVolume) {
 	accepted, err := m.agent.Rotate(ctx, line.Volume, m.order)
 	switch {
 	case err != nil && isOfVolume(err):
-		line.failed(notRotated, err)
+		m.refused(ctx, line, err)
 		return
 	case err != nil:
 		line.failed(unfinished, m.cutShort(ctx, line, err)) // it may have been recorded
@@ -100,6 +116,9 @@ func (m rotateMany) rotateOne(ctx context.Context, line *rotatedVolume) {
 
 // ended notes how the wait for a rotation ended.
 func (m rotateMany) ended(ctx context.Context, line *rotatedVolume, outcome control.Outcome, err error) {
+	if outcome == control.Fulfilled && line.KeyARN != m.order.KeyARN {
+		outcome = control.Superseded // the generation is as awaited, by another rotation than this
+	}
 	switch {
 	case err != nil:
 		line.failed(unfinished, m.cutShort(ctx, line, err))

@@ -4,10 +4,12 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -23,12 +25,16 @@ const (
 	newCMK = "arn:aws:kms:us-east-1:222222222222:key/bbbbbbbb-bbbb-cccc-dddd-eeeeeeeeeeee"
 )
 
+var toNew = volume.RotateOrder{From: oldCMK, KeyARN: newCMK}
+
 // rotations is an agent of which each rotation takes a time of its own.
 type rotations struct {
 	takes   map[string]time.Duration
 	refuses map[string]error // an order
 	tries   map[string]error // a dry run
 	stands  map[string]fault.Class
+	is      map[string]volume.Status // when it is looked at again
+	ends    string                   // the CMK that the volume is under at last; "" is the one it was moved to
 
 	mu         sync.Mutex
 	now, peak  int
@@ -77,9 +83,16 @@ func (r *rotations) Await(ctx context.Context, a control.Accepted, _ time.Durati
 	case <-ctx.Done():
 		return s, control.Pending, ctx.Err()
 	}
-	s.KeyARN, s.Rotation = newCMK, nil
+	s.KeyARN, s.Rotation = cmp.Or(r.ends, newCMK), nil
 	told(s)
 	return s, control.Fulfilled, nil
+}
+
+func (r *rotations) Volume(_ context.Context, name string) (volume.Status, error) {
+	if s, ok := r.is[name]; ok {
+		return s, nil
+	}
+	return volume.Status{}, refusal(control.CodeNoSuchVolume, fault.None)
 }
 
 func refusal(code control.Code, class fault.Class) error {
@@ -111,7 +124,7 @@ func TestRotateManyAtOnce(t *testing.T) {
 				r.takes[l.Volume] = time.Minute
 			}
 			r.takes["v00"] = 11 * time.Minute
-			m := rotateMany{agent: r, atOnce: atOnce}
+			m := rotateMany{agent: r, order: toNew, atOnce: atOnce}
 			if err := m.examine(t.Context(), lines); err != nil || r.asked != 12 || len(r.began) != 0 {
 				t.Fatalf("%v, asked %d, began %v", err, r.asked, r.began)
 			}
@@ -139,7 +152,7 @@ func TestRotateManyGoesOn(t *testing.T) {
 			refuses: map[string]error{"v01": refusal(control.CodeFailed, fault.Misconfigured)},
 			stands:  map[string]fault.Class{"v02": fault.Misconfigured},
 		}
-		m := rotateMany{agent: r, atOnce: 1}
+		m := rotateMany{agent: r, order: toNew, atOnce: 1}
 		lines := linesOf(4)
 		if err := m.examine(t.Context(), lines); err != nil {
 			t.Fatal(err)
@@ -203,7 +216,7 @@ func TestRotateManyCutShort(t *testing.T) {
 			ctx, cancel := c.until(t.Context())
 			defer cancel()
 			r := &rotations{takes: map[string]time.Duration{"v01": time.Hour, "v02": time.Hour}}
-			m := rotateMany{agent: r, atOnce: 2, limit: time.Minute}
+			m := rotateMany{agent: r, order: toNew, atOnce: 2, limit: time.Minute}
 			lines := linesOf(4)
 			if err := m.examine(ctx, lines); err != nil {
 				t.Fatal(err)
@@ -236,6 +249,65 @@ func TestRotateManyLosesTheAgent(t *testing.T) {
 	}
 }
 
+// TestRotateManyBelievesTheCMK protects the old CMK of a volume of which somebody took
+// the rotation back and gave it a new data key instead: it has the generation that was
+// awaited, and is where it was.
+func TestRotateManyBelievesTheCMK(t *testing.T) {
+	lines := linesOf(1)
+	m := rotateMany{agent: &rotations{ends: oldCMK}, order: toNew, atOnce: 1}
+	if err := m.examine(t.Context(), lines); err != nil {
+		t.Fatal(err)
+	}
+	m.rotate(t.Context(), lines)
+	if l := lines[0]; l.Result != notRotated || l.KeyARN != oldCMK || exitCode(l.err) == exitDone {
+		t.Errorf("%+v", l)
+	}
+}
+
+// TestRotateManyIsOvertaken protects the report of a run that is said again: what
+// the run before ends meanwhile is done, and what it has begun is never said to be
+// recorded nowhere, whatever keeps it now.
+func TestRotateManyIsOvertaken(t *testing.T) {
+	moved := volume.Status{KeyARN: newCMK, Phase: volume.Mounted, WouldSurviveReboot: true}
+	begun := volume.Status{KeyARN: oldCMK, Phase: volume.Mounted, Rotation: &volume.Rotation{KeyARN: newCMK, Stage: volume.RotationAdding}}
+	back := begun
+	back.Rotation = &volume.Rotation{KeyARN: newCMK, Stage: volume.RotationAborting}
+	elsewhere := volume.Status{KeyARN: oldCMK + "x", Phase: volume.Mounted, WouldSurviveReboot: true}
+	unproved := moved
+	unproved.WouldSurviveReboot = false
+	conflict := refusal(control.CodeConflict, fault.None)
+	for name, c := range map[string]struct {
+		seen, is volume.Status
+		err      error
+		want     rotateResult
+	}{
+		"it ended":          {begun, moved, conflict, alreadyRotated},
+		"it is not proved":  {begun, unproved, conflict, notRotated},
+		"it went elsewhere": {begun, elsewhere, conflict, notRotated},
+		"it is taken back":  {begun, back, conflict, notRotated},
+		"KMS is away":       {begun, begun, refusal(control.CodeFailed, fault.Unreachable), unfinished},
+		"begun by another":  {volume.Status{KeyARN: oldCMK, Phase: volume.Mounted}, begun, conflict, unfinished},
+	} {
+		for _, dry := range []bool{true, false} {
+			r := &rotations{is: map[string]volume.Status{"v00": c.is}}
+			r.tries = map[string]error{"v00": c.err}
+			m := rotateMany{agent: r, atOnce: 1, order: toNew}
+			lines := linesOf(1)
+			lines[0].stands(c.seen)
+			if !dry {
+				r.tries, r.refuses = nil, r.tries
+			}
+			if err := m.examine(t.Context(), lines); err != nil {
+				t.Fatal(err)
+			}
+			m.rotate(t.Context(), lines)
+			if l := lines[0]; l.Result != c.want || (l.err != nil) == (c.want == alreadyRotated) || l.KeyARN != c.is.KeyARN && errors.Is(c.err, conflict) {
+				t.Errorf("%s, dry run %v: %+v, want %s", name, dry, l, c.want)
+			}
+		}
+	}
+}
+
 // TestRotateReportJudges protects the old CMK of a volume that still needs it: no
 // volume counts as moved unless the new CMK is proved to open it, and one that
 // nobody can tell about is not left out.
@@ -252,8 +324,11 @@ func TestRotateReportJudges(t *testing.T) {
 		"moved":                {volume.Status{KeyARN: newCMK, Phase: volume.Mounted, WouldSurviveReboot: true}, []rotateResult{alreadyRotated}},
 		"said to be":           {volume.Status{KeyARN: newCMK, Phase: volume.Mounted}, []rotateResult{notRotated}},
 		"said to be, and shut": {volume.Status{KeyARN: newCMK, Phase: volume.Sealed}, []rotateResult{notRotated}},
+		"locked on its way":    {volume.Status{KeyARN: oldCMK, Phase: volume.Sealed, Rotation: &volume.Rotation{KeyARN: newCMK}}, []rotateResult{unfinished}},
 		"locked":               {volume.Status{KeyARN: oldCMK, Phase: volume.Sealed}, []rotateResult{notRotated}},
 		"quarantined":          {volume.Status{KeyARN: oldCMK, Phase: volume.Quarantined}, []rotateResult{notRotated}},
+		"said to be a third's": {volume.Status{KeyARN: oldCMK + "x", Phase: volume.Mounted, Class: fault.Misconfigured, Reason: "token-key"}, []rotateResult{notRotated}},
+		"said to be the old's": {volume.Status{KeyARN: oldCMK, Phase: volume.Mounted, Class: fault.Misconfigured, Reason: "token-key"}, []rotateResult{notRotated}},
 		"of another CMK":       {volume.Status{KeyARN: oldCMK + "x", Phase: volume.Mounted}, nil},
 	} {
 		r := newRotateReport(all, order, []volume.Status{c.is})
@@ -261,9 +336,27 @@ func TestRotateReportJudges(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 		for _, v := range r.Volumes {
-			if failed := v.Result == notRotated; failed != (v.err != nil) || failed != (v.Hint != "") {
+			if failed := v.Result == notRotated || v.Result == unfinished; failed != (v.err != nil) || failed != (v.Hint != "") {
 				t.Errorf("%s: %+v", name, v)
 			}
+		}
+	}
+}
+
+// TestFailuresAreShownHarmless protects the terminal of whoever reads a summary: an
+// agent, or what listens in its place, names volumes and steps as it likes.
+func TestFailuresAreShownHarmless(t *testing.T) {
+	const wild = "\x1b[2J\u202e\u009b31m"
+	status := volume.Status{Name: wild, FailedStep: wild, KeyARN: wild}
+	line := rotatedVolume{Volume: wild}
+	line.failed(notRotated, refusal(control.CodeConflict, fault.None))
+	for _, err := range []error{&manyError{[]rotatedVolume{line, line}}, &standsError{status: status}} {
+		var out bytes.Buffer
+		c := &cli{terminal: terminal{stdout: &out, stderr: &out, now: testNow}}
+		c.reportFailure(t.Context(), nil, err)
+		c.printRotated(status, control.Fulfilled, volume.RotateOrder{})
+		if strings.ContainsAny(out.String(), wild[:1]+"\u202e\u009b") {
+			t.Errorf("%q", out.String())
 		}
 	}
 }

@@ -66,6 +66,16 @@ func (v *rotatedVolume) failed(result rotateResult, err error) {
 	v.Error, v.Hint, v.Class = told.cause, told.hint, classOf(err)
 }
 
+// refused is failed for a volume of which nothing is recorded by this run. What
+// another run recorded goes on, unless it is being taken back.
+func (v *rotatedVolume) refused(to string, err error) {
+	if r := v.status.Rotation; r != nil && r.KeyARN == to && r.Stage != volume.RotationAborting {
+		v.failed(unfinished, err)
+		return
+	}
+	v.failed(notRotated, err)
+}
+
 func classOf(err error) fault.Class {
 	var (
 		refusal *control.Error
@@ -120,9 +130,12 @@ func (c *cli) printRotateReport(r *rotateReport) {
 	fmt.Fprintf(c.stdout, "old CMK\n  %s\nnew CMK\n  %s\n\n", shown(r.From), shown(r.To))
 	rows := [][]cell{{plain("NAME"), plain("CMK"), plain("RESULT")}}
 	for _, v := range r.Volumes {
-		cmk := "old"
-		if v.KeyARN == r.To {
+		cmk := "other"
+		switch v.KeyARN {
+		case r.To:
 			cmk = "new"
+		case r.From:
+			cmk = "old"
 		}
 		rows = append(rows, []cell{plain(v.Volume), plain(cmk), r.resultOf(v)})
 	}

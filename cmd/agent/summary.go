@@ -78,7 +78,7 @@ func (c *cli) reportFailure(ctx context.Context, cmd *cobra.Command, err error) 
 	c.suggestVolume(ctx, err)
 	fmt.Fprintln(c.stderr, "SUMMARY: Execution failed because of:")
 	for _, i := range itemsOf(err) {
-		fmt.Fprintf(c.stderr, "- FAILED: %s\n", i.step)
+		fmt.Fprintf(c.stderr, "- FAILED: %s\n", shown(i.step))
 		printField(c.stderr, "cause", i.cause)
 		printField(c.stderr, "hint", i.hint)
 	}

@@ -243,6 +243,42 @@ func TestLockIsToldAtOnce(t *testing.T) {
 	})
 }
 
+// An edit that comes while an exam is under way is not passed by that exam, nor
+// forgotten because an operator spoke before the next one: the CMK that it names has
+// opened nothing, and whoever reads that it would deletes the other one.
+func TestEditDuringAnExam(t *testing.T) {
+	for name, then := range map[string]func(*host){
+		"an edit":            func(*host) {},
+		"an edit and a wish": func(h *host) { h.do(VerbUnlock) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inMounted(t, func(t *testing.T, w *world, h *host, _ string) {
+				w.kms.mu.Lock()
+				w.kms.delay = 5 * time.Second
+				w.kms.mu.Unlock()
+				for n := w.kms.count(); w.kms.count() == n; {
+					time.Sleep(time.Second)
+				}
+				spec := testSpec(t)
+				spec.KeyARN = newARN
+				h.r.Apply([]Spec{spec}, time.Minute)
+				then(h)
+				h.rec.mu.Lock()
+				h.rec.passed = func() {
+					if s := h.status(); s.WouldSurviveReboot {
+						t.Errorf("after a pass: %+v", s)
+					}
+				}
+				h.rec.mu.Unlock()
+				time.Sleep(10 * time.Second)
+				if s := h.status(); s.Class != fault.Misconfigured || s.WouldSurviveReboot {
+					t.Errorf("at last: %+v", s)
+				}
+			})
+		})
+	}
+}
+
 // A header that is damaged while mounted is refused and quarantined by the next
 // opening, by which time the database is down anyway.
 func TestDamagedHeaderIsQuarantinedByTheNextBoot(t *testing.T) {

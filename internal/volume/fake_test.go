@@ -837,10 +837,19 @@ type recorder struct {
 	refused  []fault.Class
 	failed   []fault.Class
 	rejected []string
+	passed   func() // called after each pass
 }
 
 func (r *recorder) Step(string, Step, fault.Class, time.Duration) {}
-func (r *recorder) Reconciled(string)                             {}
+func (r *recorder) Reconciled(string) {
+	r.mu.Lock()
+	passed := r.passed
+	r.mu.Unlock()
+	if passed != nil {
+		passed()
+	}
+}
+
 func (r *recorder) DecryptFailed(_ string, c fault.Class) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -312,7 +312,7 @@ func (q *Quarantine) mendedByHeader() bool {
 // mounted, with the exams.
 func (w *worker) look() {
 	w.mu.Lock()
-	w.notes.fresh = true
+	w.notes.fresh, w.notes.exam = true, true
 	w.mu.Unlock()
 	w.ring()
 }

@@ -30,7 +30,7 @@ func (w *worker) publish(o observed, seq uint64) {
 	s.Phase = phase
 	w.describe(&s, w.spec, w.claim)
 	s.LastProof = timeOrNil(w.lastProof)
-	s.WouldSurviveReboot = phase == Mounted && s.Wish == WishMounted && w.canary.passed && w.failing.n == 0
+	s.WouldSurviveReboot = phase == Mounted && s.Wish == WishMounted && w.canary.passed && !w.notes.exam && w.failing.n == 0
 	w.explainFailure(&s)
 	s.Rotation = rotationOf(w.claim, w.spec, w.rotating, w.work)
 	s.Answered = seq

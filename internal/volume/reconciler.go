@@ -178,7 +178,7 @@ func (r *Reconciler) listKeys() {
 func (r *Reconciler) Doubt(err error) {
 	for _, w := range r.all() {
 		w.mu.Lock()
-		w.doubt, w.notes.fresh = err, true
+		w.doubt, w.notes.fresh, w.notes.exam = err, true, true
 		w.mu.Unlock()
 		w.ring()
 	}
@@ -331,7 +331,7 @@ func (w *worker) configure(s Spec, probe time.Duration) {
 	if w.status.KeyARN != before {
 		w.status.WouldSurviveReboot = false // it was said of another CMK
 	}
-	w.notes.fresh = true // an edit may mend what failed
+	w.notes.fresh, w.notes.exam = true, true // an edit may mend what failed
 	w.mu.Unlock()
 	w.ring()
 }
@@ -371,7 +371,7 @@ func (w *worker) do(o Order) (seq uint64, err error) {
 		if w.callOff != nil {
 			w.callOff()
 		}
-		w.notes = notes{fresh: true, verb: true, rebuild: anew, init: verb == VerbInit}
+		w.notes = notes{fresh: true, verb: true, rebuild: anew, init: verb == VerbInit, exam: w.notes.exam || anew}
 		w.status.WishSeq++
 		w.status.Wish = wishOf(verb)
 		w.status.WouldSurviveReboot = w.status.WouldSurviveReboot && w.status.Wish == WishMounted

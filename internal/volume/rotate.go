@@ -15,6 +15,9 @@ import (
 // RotateOrder is what an operator asks of a volume's keys, as it came over the socket.
 type RotateOrder struct {
 	KeyARN string `json:"key_arn,omitempty"` // the CMK to move to
+	// From: only if this is the CMK to leave. Whoever moves many volumes has looked at
+	// them some time ago.
+	From string `json:"from,omitempty"`
 	// NewDataKey: a new data key and keyslot, instead of the same data key wrapped by
 	// another CMK. Without KeyARN: under the CMK as it is.
 	NewDataKey bool `json:"new_data_key,omitempty"`
@@ -50,7 +53,9 @@ func (o RotateOrder) Validate() error {
 		return &OrderError{"The rate is that of a reencryption."}
 	case o.Rate < 0 || o.Rate > MaxRate:
 		return &OrderError{fmt.Sprintf("The rate is 1 to %d MiB a second.", MaxRate)}
-	case o.KeyARN != "" && !envelope.ValidKeyARN(o.KeyARN):
+	case o.From != "" && (o.Abort || o.KeyARN == "" || o.KeyARN == o.From):
+		return &OrderError{"The CMK to leave goes with another one to move to."}
+	case o.From != "" && !envelope.ValidKeyARN(o.From), o.KeyARN != "" && !envelope.ValidKeyARN(o.KeyARN):
 		return &OrderError{"The key must be a key ARN such as arn:aws:kms:us-east-1:111111111111:key/aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee; an alias is refused."}
 	}
 	return nil
@@ -156,6 +161,11 @@ func (w *worker) fitsRotation(o RotateOrder) error {
 		return reencryptConflict(name)
 	case pending.wanted() && !o.rewraps():
 		return nil // it follows
+	case o.From != "" && o.From != cmp.Or(pending.From, now):
+		return &ConflictError{
+			Message: "The volume is not under the CMK to leave: it is under " + now + ".",
+			Hint:    "Somebody has rotated it, or edited key_arn. See volseal status " + name + ".",
+		}
 	case pending.wanted() && (pending.To != o.target(now) || pending.NewKey != o.NewDataKey):
 		return &ConflictError{
 			Message: "Another rotation is under way, to " + pending.To + ".",

@@ -81,6 +81,7 @@ type worker struct {
 // notes are what operators asked for since the last pass.
 type notes struct {
 	fresh   bool // anything at all: a pause before a retry ends
+	exam    bool // an edit, or what is like one: what was said of the next boot was said of something else
 	verb    bool // an operator's verb: it replaces the one before
 	rebuild bool
 	init    bool
@@ -236,7 +237,7 @@ func (w *worker) takeNotes() (seq uint64, fresh bool) {
 	if n.fresh || n.rotate {
 		w.rotating, w.work.failing = failing{}, failing{}
 	}
-	if n.fresh && !n.verb { // an edit; a wish for what is so already waits for no exam
+	if n.exam { // a wish for what is so already waits for none
 		w.canary.passed, w.cloudSaw = false, time.Time{}
 	}
 	return w.status.WishSeq, n.fresh || n.rotate

@@ -280,7 +280,9 @@ func TestWorkerOnRealHeaders(t *testing.T) {
 
 // TestNewDataKeyOnRealHeaders: each of the two writes is cut off and completed, and
 // then nothing of the old keyslot is left on the device: neither the passphrase from
-// before opens anything, nor is its key material where it was.
+// before opens anything, nor is its key material where it was. No backup changes when
+// it is no more than another name of what the re-wrap makes, also not after a kill
+// in which that was the draft's.
 func TestNewDataKeyOnRealHeaders(t *testing.T) {
 	t.Parallel()
 	needCryptsetup(t)
@@ -290,6 +292,7 @@ func TestNewDataKeyOnRealHeaders(t *testing.T) {
 	defer stop()
 	order(t, r, volume.VerbInit)
 	awaitStatus(t, r, "mounted", isMounted)
+	backups := map[string][32]byte{}
 	for n := range 2 {
 		before := frozen(t, f.LUKS, f.dev)
 		slot := before.Candidates[0].Keyslot
@@ -305,6 +308,20 @@ func TestNewDataKeyOnRealHeaders(t *testing.T) {
 		}
 		if same := matching(area, slotArea(t, f.dev, slot)); same > 2 {
 			t.Errorf("%d blocks of the old keyslot are still there", same)
+		}
+		images, err := filepath.Glob(filepath.Join(dir, "headers", "orders", "g*.img"))
+		if err != nil || len(images) != 1+2*(n+1) { // of init, and of each header that a rotation passes through
+			t.Fatalf("%q, %v", images, err)
+		}
+		for _, path := range images {
+			sum := sumOf(t, path)
+			if before, known := backups[path]; known && before != sum {
+				t.Errorf("%s is not what it was", path)
+			}
+			backups[path] = sum
+		}
+		if err := os.Link(images[len(images)-1], filepath.Join(dir, "headers", "orders", ".draft")); err != nil {
+			t.Fatal(err)
 		}
 		wantVerified(t, r)
 		order(t, r, volume.VerbLock)

@@ -105,6 +105,7 @@ func newAgent(dir string, log *slog.Logger, cfg *config.Config) (*agent, error) 
 	}
 	a.reconciler = volume.NewReconciler(volume.Ports{
 		Cloud: a.connector, Maker: a.connector, Devices: a.devices, Crypt: crypt, Formatter: crypt, Archive: crypt, Mounts: a.mounts,
+		Reencryptor: crypt, Jobs: a.mounts,
 		Keyring: a.keyring, Claims: claims, Keys: volume.NewKeyBook(), Recorder: a.metrics, Log: log,
 	})
 	a.use(cfg)

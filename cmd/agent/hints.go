@@ -86,20 +86,21 @@ func hintOfRefusal(e *control.Error) string {
 
 // What is said about more than one failure.
 const (
-	hintNames       = "`volseal status` lists the names."
-	hintInterrupted = "`volseal status` shows what stands."
-	hintAgree       = "Agree on what is to become of it, then say it again."
-	hintFiles       = "volseal.yaml(5) says what the files are like. Those that only root may read are checked by root."
-	hintHeaderImage = "The agent reads nothing but its own directory. Copy the image into /var/lib/volseal/headers/NAME first."
-	hintPrincipal   = "Name the account that is to use the key, such as --principal 123456789012"
-	hintKeyARN      = "It has the form arn:aws:kms:REGION:ACCOUNT:key/ID; `volseal status NAME` shows that of a volume."
-	hintAll         = "It is written: volseal rotate --all --from OLD --key-arn NEW"
-	hintAllOrOne    = "Leave one of the two out."
-	hintAbortEach   = "`volseal status NAME` shows one that is under way; say rotate NAME --abort for each."
-	hintNewKeyEach  = "For a new data key under the CMK as it is, say rotate NAME --new-data-key for each volume."
-	hintRegions     = "Use a CMK in the region of the volumes: KMS and EBS do not cross regions."
-	hintAgain       = "Nothing was changed about it. Say the same again: it goes on with what is left."
-	hintShells      = "The shells are bash, fish and zsh."
+	hintNames         = "`volseal status` lists the names."
+	hintInterrupted   = "`volseal status` shows what stands."
+	hintAgree         = "Agree on what is to become of it, then say it again."
+	hintFiles         = "volseal.yaml(5) says what the files are like. Those that only root may read are checked by root."
+	hintHeaderImage   = "The agent reads nothing but its own directory. Copy the image into /var/lib/volseal/headers/NAME first."
+	hintPrincipal     = "Name the account that is to use the key, such as --principal 123456789012"
+	hintKeyARN        = "It has the form arn:aws:kms:REGION:ACCOUNT:key/ID; `volseal status NAME` shows that of a volume."
+	hintAll           = "It is written: volseal rotate --all --from OLD --key-arn NEW"
+	hintAllOrOne      = "Leave one of the two out."
+	hintReencryptEach = "It loads the disk for hours: say rotate NAME --reencrypt for each, a few at a time."
+	hintAbortEach     = "`volseal status NAME` shows one that is under way; say rotate NAME --abort for each."
+	hintNewKeyEach    = "For a new data key under the CMK as it is, say rotate NAME --new-data-key for each volume."
+	hintRegions       = "Use a CMK in the region of the volumes: KMS and EBS do not cross regions."
+	hintAgain         = "Nothing was changed about it. Say the same again: it goes on with what is left."
+	hintShells        = "The shells are bash, fish and zsh."
 )
 
 // hintStands is for a wish that has neither come true nor failed in time.

@@ -25,7 +25,7 @@ func (c *cli) rotateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rotate [NAME]", Short: "Replace the keys of a mounted volume, without downtime (root)",
 		Long: `Have the volume's data key wrapped by another CMK, or with --new-data-key replaced,
-under the same CMK or another one. The volume stays mounted, and its database
+under the same CMK or another one; or with --reencrypt the volume key, too. The volume stays mounted, and its database
 notices nothing. What is new is proved by a live Decrypt and opens the keyslot on
 the disk before what is old goes. Interrupted by whatever, it goes on by itself,
 and it can be taken back with --abort until the new key opens the volume. After
@@ -34,8 +34,13 @@ that, to rotate to the old CMK is the way back.
 A CMK that cannot be used is told at once, and nothing is changed. key_arn in the
 configuration has to follow; status says so until it has.
 
-The volume key, which encrypts the data, stays what it is. Snapshots and header
-backups from before still open under the old CMK.
+With --reencrypt the data is encrypted under a new volume key, in place, while the
+database runs; all else that was ordered comes first. It takes hours for a large
+volume, goes on by itself after a kill, a reboot or a power cut, may rest (--pause;
+--reencrypt again has it go on), and cannot be taken back once it has begun. Without
+it the volume key stays what it is.
+
+Snapshots and header backups from before still open under the old CMK.
 
 With --all, instead of NAME, every volume of this host that is under the CMK --from
 moves to the new one, so many at a time; one that cannot does not stop the others.
@@ -44,12 +49,13 @@ by whatever, say the same again: it goes on with what is left, and the report is
 all. --dry-run asks the agent and KMS what would become of each, and changes nothing.`,
 		Example: `volseal rotate orders --key-arn "$NEW" --wait=2m
 volseal rotate orders --new-data-key --wait=2m
+volseal rotate orders --reencrypt --rate 100
 volseal rotate orders --abort
 volseal rotate --all --from "$OLD" --key-arn "$NEW" --dry-run`,
 		Args: all.arguments, ValidArgsFunction: c.volumeNames, SuggestFor: []string{"rekey", "rewrap", "reencrypt"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := order.Validate(); err != nil {
-				return &usageError{message: err.Error()}
+			if err := validRotation(cmd, order, w); err != nil {
+				return err
 			}
 			if all.on {
 				return c.rotateAll(cmd.Context(), all, order, w.limit)
@@ -59,10 +65,30 @@ volseal rotate --all --from "$OLD" --key-arn "$NEW" --dry-run`,
 	}
 	cmd.Flags().StringVar(&order.KeyARN, "key-arn", "", "the CMK to move to, by its `ARN`")
 	cmd.Flags().BoolVar(&order.NewDataKey, "new-data-key", false, "a new data key and keyslot; the old ones are destroyed")
+	addReencryption(cmd, &order)
 	cmd.Flags().BoolVar(&order.Abort, "abort", false, "take back the rotation that is under way")
 	all.addTo(cmd)
 	addWait(cmd, &w)
 	return cmd
+}
+
+func addReencryption(cmd *cobra.Command, order *volume.RotateOrder) {
+	cmd.Flags().BoolVar(&order.Reencrypt, "reencrypt", false, "a new volume key: the data is encrypted anew")
+	cmd.Flags().IntVar(&order.Rate, "rate", 0, fmt.Sprintf("of it, in `MIB` a second, read and written; else %d", volume.DefaultRate))
+	cmd.Flags().BoolVar(&order.Pause, "pause", false, "let the reencryption rest until it is ordered again")
+}
+
+func validRotation(cmd *cobra.Command, order volume.RotateOrder, w waiting) error {
+	if cmd.Flags().Changed("rate") && order.Rate == 0 {
+		return &usageError{message: "The rate is at least 1 MiB a second."}
+	}
+	if order.Pause && w.on {
+		return &usageError{message: "A pause is nothing to wait for."}
+	}
+	if err := order.Validate(); err != nil {
+		return &usageError{message: err.Error()}
+	}
+	return nil
 }
 
 func (c *cli) rotate(ctx context.Context, name string, order volume.RotateOrder, w waiting) error {
@@ -94,7 +120,9 @@ func (c *cli) rotate(ctx context.Context, name string, order volume.RotateOrder,
 // warnOfOldCopies: a rotation reaches what is on the volume, and nothing else.
 func (c *cli) warnOfOldCopies(o volume.RotateOrder) {
 	switch {
-	case o.Abort:
+	case o.Abort, o.Pause:
+	case o.KeyARN == "" && !o.NewDataKey:
+		fmt.Fprint(c.stdout, wrap("", "Snapshots from before are under the old volume key, and open as they did."))
 	case o.KeyARN == "":
 		fmt.Fprint(c.stdout, wrap("", "Snapshots and header backups from before still open with the old data key."))
 	default:
@@ -107,8 +135,11 @@ func (c *cli) printRotated(s volume.Status, o control.Outcome, order volume.Rota
 		return // the summary says it
 	}
 	done := "is now under"
-	if order.Abort {
+	switch {
+	case order.Abort:
 		done = "stays under"
+	case order.Reencrypt:
+		done = "has a new volume key, and is under"
 	}
 	fmt.Fprintf(c.stdout, "%s %s, generation %d:\n  %s\n", shown(s.Name), done, s.Generation, shown(s.KeyARN))
 	c.warnOfOldCopies(order)
@@ -121,9 +152,17 @@ func (c *cli) printRotated(s volume.Status, o control.Outcome, order volume.Rota
 // is wrong with the volume: that is what the wait was for.
 func heldUp(s volume.Status) volume.Status {
 	if r := s.Rotation; r != nil && s.Phase != volume.Quarantined {
-		s.Class, s.Error, s.Hint, s.Reason, s.FailedStep = r.Class, r.Error, r.Hint, r.Reason, volume.StepRewrap.Title()
+		s.Class, s.Error, s.Hint, s.Reason, s.FailedStep = r.Class, r.Error, r.Hint, r.Reason, rotationStep(*r).Title()
 	}
 	return s
+}
+
+// rotationStep is the one that a rotation waits for.
+func rotationStep(r volume.Rotation) volume.Step {
+	if r.Stage == volume.RotationReencrypting || r.Stage == volume.RotationPaused {
+		return volume.StepReencrypt
+	}
+	return volume.StepRewrap
 }
 
 // rotationStands says of a rotation that has not come true how it stands.
@@ -145,11 +184,22 @@ func rotationLine(r volume.Rotation) string {
 		volume.RotationAdding:   "adding the new key",
 		volume.RotationAborting: "being taken back",
 		volume.RotationRemoving: "removing the old key",
+
+		volume.RotationReencrypting: "reencrypting" + share(r),
+		volume.RotationPaused:       "reencryption paused" + share(r),
 	}[r.Stage]
 	if r.Class != fault.None {
 		line += " (" + string(r.Class) + ")"
 	}
 	return line
+}
+
+// share is how much of the data is under the new volume key.
+func share(r volume.Rotation) string {
+	if r.TotalBytes == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d %% of %d GiB", 100*r.DoneBytes/r.TotalBytes, (r.TotalBytes+1<<29)>>30)
 }
 
 // printRotation prints a rotation that is under way, and what keeps it.
@@ -159,8 +209,15 @@ func (c *cli) printRotation(v volume.Status) {
 		return
 	}
 	to := "to"
-	if r.NewDataKey {
+	switch {
+	case rotationStep(*r) == volume.StepReencrypt:
+		to = "a new volume key, under"
+	case r.NewDataKey && r.Reencrypt:
+		to = "a new data key, then a new volume key, under"
+	case r.NewDataKey:
 		to = "a new data key, under"
+	case r.Reencrypt:
+		to = "to another CMK, then a new volume key,"
 	}
 	fmt.Fprint(c.stdout, "\n"+wrap("rotation: ", rotationLine(*r)+": "+to))
 	fmt.Fprintf(c.stdout, "  %s\n", shown(r.KeyARN))

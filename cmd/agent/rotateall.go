@@ -57,6 +57,8 @@ func (w *wholeHost) validate(cmd *cobra.Command, args []string) error {
 		return err
 	case len(args) > 0:
 		return &usageError{message: fmt.Sprintf("--all takes every volume, and no name such as %.80q", args[0]), hint: hintAllOrOne}
+	case cmd.Flags().Changed("reencrypt"), cmd.Flags().Changed("pause"), cmd.Flags().Changed("rate"):
+		return &usageError{message: "a reencryption is ordered for one volume at a time", hint: hintReencryptEach}
 	case cmd.Flags().Changed("abort"):
 		return &usageError{message: "--abort takes back the rotation of one volume", hint: hintAbortEach}
 	case w.from == "":

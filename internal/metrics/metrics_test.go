@@ -103,7 +103,12 @@ func TestEverything(t *testing.T) {
 		Volumes: []volume.Status{
 			{Name: "billing", Phase: volume.Quarantined, Class: fault.Integrity},
 			{Name: "ledger", Phase: volume.Sealed, Mapping: "volseal-ledger", Class: fault.Revoked},
-			{Name: "orders", Phase: volume.Mounted, Mapping: "volseal-orders", WouldSurviveReboot: true, LastProof: ptr(at(4)), Rotation: &volume.Rotation{Class: fault.Misconfigured}},
+			{
+				Name: "orders", Phase: volume.Mounted, Mapping: "volseal-orders", WouldSurviveReboot: true, LastProof: ptr(at(4)),
+				Rotation: &volume.Rotation{
+					Class: fault.Misconfigured, Reencrypt: true, Stage: volume.RotationReencrypting, DoneBytes: 1 << 30, TotalBytes: 4 << 30,
+				},
+			},
 		},
 		Keys: []volume.KeyStatus{{ARN: "arn:aws:kms:us-east-1:111111111111:key/k1", State: volume.KeyUsable}},
 	}))

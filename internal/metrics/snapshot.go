@@ -15,7 +15,7 @@ import (
 type snapshotCollector struct {
 	snapshot                                        func() volume.Snapshot
 	phase, class, survives, frozen, lastProof, keys *prometheus.Desc
-	rotating, rotationClass                         *prometheus.Desc
+	rotating, rotationClass, reencrypted            *prometheus.Desc
 }
 
 func newSnapshotCollector(snapshot func() volume.Snapshot) snapshotCollector {
@@ -30,6 +30,8 @@ func newSnapshotCollector(snapshot func() volume.Snapshot) snapshotCollector {
 		keys:      desc("volseal_key_state", "The state of a CMK, by its key id: 1 for that state, 0 for the others.", "key", "state"),
 		rotationClass: desc("volseal_volume_rotation_error",
 			"The class of the error that keeps a volume's rotation: 1 for that class, 0 for the others.", "volume", "class"),
+		reencrypted: desc("volseal_reencrypt_progress_ratio",
+			"How much of the data is under the new volume key, from 0 to 1; only while a reencryption is under way.", "volume"),
 	}
 }
 
@@ -39,7 +41,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements prometheus.Collector.
 func (c snapshotCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.phase, c.class, c.survives, c.frozen, c.lastProof, c.keys, c.rotating, c.rotationClass} {
+	for _, d := range []*prometheus.Desc{c.phase, c.class, c.survives, c.frozen, c.lastProof, c.keys, c.rotating, c.rotationClass, c.reencrypted} {
 		ch <- d
 	}
 }
@@ -66,6 +68,9 @@ func (c snapshotCollector) collectVolume(ch chan<- prometheus.Metric, v volume.S
 	}
 	ch <- value(c.survives, boolean(v.WouldSurviveReboot), v.Name)
 	ch <- value(c.frozen, boolean(v.Frozen()), v.Name)
+	if r := v.Rotation; r != nil && r.TotalBytes > 0 {
+		ch <- value(c.reencrypted, float64(r.DoneBytes)/float64(r.TotalBytes), v.Name)
+	}
 	proved := 0.0
 	if v.LastProof != nil {
 		proved = seconds(*v.LastProof)

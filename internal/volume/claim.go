@@ -46,6 +46,9 @@ type Claim struct {
 	Making     *Making     `json:"making,omitempty"` // a volume that was ordered and is not in use yet
 	Pin        Pin         `json:"pin,omitzero"`
 	Rewrap     Rewrap      `json:"rewrap,omitzero"`
+
+	Reencrypt Reencryption `json:"reencrypt,omitzero"`
+	VolumeKey string       `json:"volume_key,omitempty"` // the digest of the one that a reencryption gave it; "" if none did
 }
 
 // Quarantine is why a volume is left alone until an operator decides.
@@ -172,7 +175,7 @@ func (c Claim) validate() error {
 	default:
 		return fmt.Errorf("wish %q is not known to this agent", c.Wish)
 	}
-	if err := c.validatePin(); err != nil || c.Making == nil {
+	if err := errors.Join(c.validatePin(), c.Reencrypt.validate()); err != nil || c.Making == nil {
 		return err
 	}
 	if c.Stage != StageNone {

@@ -63,6 +63,7 @@ const (
 	MapHalted                // ours, suspended by us with its key still there: a freeze that was cut short
 	MapFrozen                // ours, suspended, its key wiped: it goes on by a proof
 	MapStranded              // ours, suspended, and its device is gone: it can never go on
+	MapWedged                // ours, upon what a reencryption that was killed left: its I/O may wait for ever
 )
 
 // Due is what the revocation policy demands of a sound, mounted volume.
@@ -96,6 +97,18 @@ const (
 	RewrapFirst                    // before the volume is opened
 )
 
+// ReencryptState is what is to be done about a reencryption.
+type ReencryptState int
+
+// The states of a reencryption.
+const (
+	ReencryptIdle    ReencryptState = iota // there is none, or something else comes first
+	ReencryptDue                           // a step of ours is due
+	ReencryptWaits                         // paused, or not to be tried again yet
+	ReencryptRuns                          // its unit is at work
+	ReencryptHalting                       // its unit is at work, and is to end
+)
+
 // stuckAfter is how long an attachment may be "attaching" before it is taken
 // back and tried anew. AWS's own CSI driver allows 90 s.
 const stuckAfter = 90 * time.Second
@@ -125,12 +138,18 @@ type Facts struct {
 	Opened      bool // this process opened the mapping, after a proof
 	Proved      bool // and that proof is still young enough
 	Mount       MountState
-	Due         Due  // DueNothing unless Mapping is MapSound and Mount is MountHere
-	Stopping    bool // the host shuts down; asked only where suspended I/O or a dead mapping could hold it up
+	Reencrypt   ReencryptState // ReencryptIdle unless Mapping is MapSound
+	Due         Due            // DueNothing unless Mapping is MapSound and Mount is MountHere
+	Stopping    bool           // the host shuts down; asked only where suspended I/O or a dead mapping could hold it up
 }
 
 // open reports whether key material for the volume is in the kernel.
 func (f Facts) open() bool { return f.Mapping != MapAbsent || f.Pending }
+
+// reencrypting reports that a unit works on the mapping: it ends before the mapping goes.
+func (f Facts) reencrypting() bool {
+	return f.Reencrypt == ReencryptRuns || f.Reencrypt == ReencryptHalting
+}
 
 // lost reports that the disk was taken from under a mounted file system.
 // Nothing of what is done to it can reach the disk any more. A lost mapping that is not
@@ -173,8 +192,8 @@ func (f Facts) phase() Phase {
 	switch {
 	case f.Quarantined || f.contradiction() != "":
 		return Quarantined
-	case f.suspended(), f.Mapping == MapLost:
-		return Sealed // nothing can be read: no key, or no disk
+	case f.suspended(), f.Mapping == MapLost, f.Mapping == MapWedged:
+		return Sealed // nothing can be read: no key, or no disk, or only for as long as it lasts
 	case f.Mount == MountHere:
 		return Mounted
 	case f.Mapping == MapSound:

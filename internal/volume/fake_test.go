@@ -82,11 +82,18 @@ type world struct {
 	judged     func()        // called when an image is judged
 	restored   func()        // called when an image was written onto the device
 	slow       time.Duration // how long publishing takes
+
+	work          fakeWork
+	suspendedZone bool // writers wait for a job that was killed
 }
 
 type image struct {
 	uuid   string
 	tokens []envelope.Token
+
+	key        string // the volume key, or the older of two
+	unfinished *unfinishedImage
+	stale      bool // a token without a keyslot is left in it
 }
 
 var testMeaning = []byte(`{"uuid":"of the test"}`)
@@ -236,13 +243,20 @@ func (w *world) Freeze(context.Context, Device, string) (*Header, error) {
 	if w.header == nil || w.torn || w.strange {
 		return nil, &fault.Error{Class: fault.Integrity, Reason: "magic", Cause: "no header"}
 	}
-	h := w.images[string(w.header)].frozen()
+	img := w.images[string(w.header)]
+	if img.unfinished != nil {
+		return nil, &fault.Error{Class: fault.Integrity, Reason: ReasonUnfinished, Cause: "an unfinished reencryption"}
+	}
+	h := img.frozen()
 	h.Sum = w.print(string(w.header), w.slotBroken)
 	return h, nil
 }
 
 func (i *image) frozen() *Header {
-	h := &Header{UUID: i.uuid}
+	h := &Header{UUID: i.uuid, Key: "key" + i.key}
+	if i.unfinished != nil {
+		h.Key, h.Unfinished = "", &Unfinished{Done: i.unfinished.done, Total: workTotal, Generation: i.tokens[1].Generation}
+	}
 	for _, t := range i.tokens {
 		slot, err := strconv.Atoi(t.Keyslots[0])
 		if err != nil {
@@ -288,6 +302,7 @@ func (w *world) Mapping(_ context.Context, name string) (Mapping, error) {
 	defer w.mu.Unlock()
 	m := Mapping{Present: true, Major: 253, UUID: w.uuid, Backing: []Backing{{259, 1}}}
 	m.Suspended = w.suspended
+	m.Layered = w.work.layered && name == "volseal-orders"
 	if w.orphaned = w.orphaned || !w.attached; w.orphaned {
 		m.Backing = nil
 	}
@@ -304,7 +319,12 @@ func (w *world) Open(_ context.Context, _ Device, h *Header, _ int, _ string, p 
 	if w.is(func() bool { return w.slotBroken }) {
 		return &fault.Error{Class: fault.Integrity, Reason: "keyslot-passphrase", Cause: "The keyslot does not open."}
 	}
-	return w.change("open", func() { w.pending, w.orphaned, w.uuid = true, false, h.UUID })
+	return w.change("open", func() {
+		w.pending, w.orphaned, w.uuid = true, false, h.UUID
+		if !w.readable() {
+			w.data = "garbage"
+		}
+	})
 }
 
 func (w *world) Suspend(context.Context, string) error {
@@ -391,7 +411,7 @@ func (w *world) BuildHeader(_ context.Context, path, uuid string, _ Device, _ *e
 	if err != nil {
 		return err
 	}
-	return w.change("build", func() { w.images[path] = &image{uuid, []envelope.Token{t}} })
+	return w.change("build", func() { w.images[path] = &image{uuid: uuid, tokens: []envelope.Token{t}} })
 }
 
 func (w *world) WriteHeader(_ context.Context, _ Device, path string) error {
@@ -438,6 +458,9 @@ func (w *world) Judge(_ Device, path string) (*Header, error) {
 	key, img, err := w.imageAt(path)
 	if err != nil {
 		return nil, err
+	}
+	if img.unfinished != nil {
+		return nil, &fault.Error{Class: fault.Integrity, Reason: ReasonUnfinished, Cause: "an unfinished reencryption"}
 	}
 	h := img.frozen()
 	w.mu.Lock()
@@ -495,7 +518,8 @@ func (w *world) AddKeyslot(_ context.Context, _ Device, path string, keep envelo
 func (w *world) Retoken(_ context.Context, _ Device, path string, tokens []envelope.Token) error {
 	return w.change("retoken", func() {
 		key := fmt.Sprint(path, " ", len(w.calls))
-		w.images[key] = &image{w.images[string(w.header)].uuid, slices.Clone(tokens)}
+		was := w.images[string(w.header)]
+		w.images[key] = &image{uuid: was.uuid, tokens: slices.Clone(tokens), key: was.key}
 		if err := writeDurably(path, []byte(key)); err != nil {
 			panic(err)
 		}
@@ -574,14 +598,17 @@ func (m mounts) Start(context.Context, string) error {
 func (m mounts) Stop(context.Context, string) error {
 	m.w.mu.Lock()
 	err := m.w.stopErr
-	if m.w.suspended {
+	if m.w.suspended || m.w.suspendedZone && !m.w.work.failed {
 		err = errors.New("hangs for ever")
 	}
 	m.w.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	return m.w.change("unmount", func() { m.w.mounted = false })
+	return m.w.change("unmount", func() {
+		m.w.endJob() // it is bound to the mount
+		m.w.mounted, m.w.suspendedZone = false, false
+	})
 }
 
 // fakeKMS wraps by remembering.
@@ -745,6 +772,7 @@ func startHost(t *testing.T, w *world, dir string) *host {
 	}
 	r := NewReconciler(Ports{
 		Cloud: w, Maker: maker{w}, Devices: w, Crypt: w, Formatter: w, Archive: w, Mounts: mounts{w}, Keyring: ring,
+		Reencryptor: w, Jobs: jobs{w},
 		Claims: claims, Keys: NewKeyBook(), Recorder: rec, Log: log,
 	})
 	spec := testSpec(t)

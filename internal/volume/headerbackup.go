@@ -27,6 +27,9 @@ func (r *Reconciler) BackUpHeader(ctx context.Context, name string) (HeaderBacku
 		if err := w.reachable(ctx, o); err != nil {
 			return HeaderBackup{}, err
 		}
+		if o.claim.Reencrypt.onDevice() {
+			return HeaderBackup{}, reencryptConflict(o.spec.Name)
+		}
 		w.ports.Keyring.ForgetRefusals(o.spec.KeyARN)
 		return w.backUp(ctx, o)
 	})

@@ -74,6 +74,8 @@ func (r *Reconciler) RestoreHeader(ctx context.Context, name string, order Heade
 func restorable(o observed) error {
 	f := o.facts
 	switch {
+	case o.claim.Reencrypt.onDevice():
+		return reencryptConflict(o.spec.Name)
 	case f.Pending:
 		return &ConflictError{Message: "The volume is just being opened.", Hint: "Try again in a moment."}
 	case f.Stage == StageHeader, f.Stage == StageFilesystem, f.Making == MakingBlank:
@@ -84,7 +86,7 @@ func restorable(o observed) error {
 	case o.moved():
 		return misconfigured("volume-changed", fmt.Sprintf("The configuration names %s; this host's headers of %s are of %s.", o.volumeID, o.spec.Name, o.claim.VolumeID),
 			"Put the old volume_id back and reload. If the change is meant, move the claim away from /var/lib/volseal/claims first.")
-	case slices.Contains([]MappingState{MapUnsound, MapLost, MapStranded}, f.Mapping):
+	case slices.Contains([]MappingState{MapUnsound, MapLost, MapStranded, MapWedged}, f.Mapping):
 		return integrity("mapping-unsound", "What is open as "+o.spec.Mapping()+" is not this volume on this device.",
 			"Close it first: volseal lock "+o.spec.Name+". Save what its database can still read before.")
 	}
@@ -149,6 +151,9 @@ func (o observed) mayTake(image *Header, order HeaderOrder) error {
 		return integrity("uuid", "The image is another volume's header than that of what is open.",
 			"Name an image of this volume. To restore another one, lock the volume first.")
 	}
+	if err := o.expectsKey(image); err != nil && image.UUID == known && !order.AcceptForeign {
+		return err
+	}
 	if image.UUID != known && !order.AcceptForeign {
 		cause := "The image is another volume's header: its UUID is not the one that this host recorded."
 		if known == "" {
@@ -163,11 +168,12 @@ func (o observed) mayTake(image *Header, order HeaderOrder) error {
 	return nil
 }
 
-// mayReplace refuses an image that is older than a sound header on the device: a
+// mayReplace refuses an image with another volume key than that of a sound header on
+// the device, with which nothing could be read; and one that is older than a sound header on the device: a
 // host that has not opened it yet does not know what another did to it. What is not
 // sound says nothing; anybody could have written it.
 func (w *worker) mayReplace(ctx context.Context, o observed, image *Header, order HeaderOrder) error {
-	if order.AcceptOlder || order.AcceptForeign {
+	if order.AcceptForeign {
 		return nil
 	}
 	h, err := w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
@@ -176,8 +182,13 @@ func (w *worker) mayReplace(ctx context.Context, o observed, image *Header, orde
 	}
 	defer w.ports.Crypt.Discard(h)
 	c, err := w.vouch(ctx, o, h)
-	if err != nil || c.Token.Generation <= image.newest() {
+	switch {
+	case err != nil:
 		return exceptBlame(err)
+	case h.Key != image.Key:
+		return otherVolumeKey(o.spec.Name)
+	case order.AcceptOlder || c.Token.Generation <= image.newest():
+		return nil
 	}
 	return integrity("token-generation", fmt.Sprintf("The device holds a sound header of generation %d; the image is of generation %d.", c.Token.Generation, image.newest()),
 		"The header on the device needs no mending. If the older one is meant, say it: --accept-older.")
@@ -206,7 +217,7 @@ func (o observed) accepting(order HeaderOrder) observed {
 		o.claim.Generation = 0
 	}
 	if order.AcceptForeign {
-		o.claim.LUKSUUID = ""
+		o.claim.LUKSUUID, o.claim.VolumeKey = "", ""
 	}
 	return o
 }
@@ -278,6 +289,9 @@ func (w *worker) claimRestored(o observed, h *Header, c Candidate, done *HeaderR
 	return w.update(func(cl *Claim) {
 		cl.VolumeID, cl.LUKSUUID, cl.Binding = o.volumeID, h.UUID, o.spec.Binding()
 		cl.Generation, cl.Stage, cl.Making = c.Token.Generation, StageReady, nil
+		if cl.VolumeKey != "" {
+			cl.VolumeKey = h.Key
+		}
 		if cl.Quarantine.mendedByHeader() {
 			cl.Quarantine = nil
 		}

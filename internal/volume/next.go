@@ -23,6 +23,9 @@ const (
 	StepClose       Step = "close"        // remove the mapping; the key leaves the kernel
 	StepFreeze      Step = "freeze"       // suspend all I/O, then wipe the key from the kernel
 	StepResume      Step = "resume"       // freeze the header, check, prove, give the key back, let I/O go on
+	StepReencrypt   Step = "reencrypt"    // put a second volume key into the header, start the work, or clean up behind it
+	StepHalt        Step = "halt"         // have the work end in good order
+	StepUnwedge     Step = "unwedge"      // take down what a reencryption that was killed left behind
 	StepAbandon     Step = "abandon"      // have all waiting I/O fail, so that an unmount can end
 	StepDetach      Step = "detach"       // ask EC2 to detach
 	StepCreate      Step = "create"       // ask EC2 for the ordered volume, under a client token
@@ -35,7 +38,8 @@ func Steps() []Step {
 	return []Step{
 		StepRefuse, StepAttach, StepAwait, StepTakeBack, StepFormat, StepWriteHeader,
 		StepOpen, StepRenew, StepMount, StepUnmount, StepClose, StepDetach,
-		StepFreeze, StepResume, StepAbandon, StepRewrap, StepCreate, StepForget, StepCallOff,
+		StepFreeze, StepResume, StepAbandon, StepRewrap,
+		StepReencrypt, StepHalt, StepUnwedge, StepCreate, StepForget, StepCallOff,
 	}
 }
 
@@ -51,6 +55,9 @@ func (s Step) Title() string {
 		StepOpen:        "Unlock volume",
 		StepRenew:       "Unlock volume",
 		StepRewrap:      "Re-wrap data key",
+		StepReencrypt:   "Reencrypt volume",
+		StepHalt:        "Pause reencryption",
+		StepUnwedge:     "Recover reencryption",
 		StepMount:       "Mount volume",
 		StepUnmount:     "Unmount volume",
 		StepClose:       "Lock volume",
@@ -88,6 +95,8 @@ func (s Step) Title() string {
 //	                                        │ an operator locks, the host stops, the disk is gone
 //	                                        └──abandon──▶ all I/O fails ──unmount──▶ ──close──▶
 //
+//	a reencryption was killed: ──unwedge──▶ Sealed ──open──▶ …, whatever the wish or the phase
+//
 //	the disk is gone from under the mount: Quarantined, durably, then ──unmount──▶ ──close──▶ and wait for an operator
 //
 // An open mapping that is not mounted never stands without a valid proof: a
@@ -98,6 +107,15 @@ func next(f Facts) Step {
 	if s := ending(f); s != StepNone {
 		return s
 	}
+	s := onward(f)
+	if f.reencrypting() && (s == StepUnmount || s == StepClose || s == StepFreeze) {
+		return StepHalt // else it would work on what is being taken from under it
+	}
+	return s
+}
+
+// onward is the way to the wish.
+func onward(f Facts) Step {
 	if f.Wish != WishMounted || f.Rebuild {
 		if s := closing(f); s != StepNone {
 			return s
@@ -118,6 +136,8 @@ func ending(f Facts) Step {
 	switch {
 	case f.Mapping == MapStranded, f.suspended() && f.Stopping && f.Mount != MountNone:
 		return StepAbandon
+	case f.Mapping == MapWedged:
+		return StepUnwedge
 	case f.lost() && f.Quarantined:
 		return StepUnmount
 	case f.Mapping == MapLost && (f.Mount == MountNone || f.Mount == MountForeign):
@@ -190,17 +210,25 @@ func opening(f Facts) Step {
 	return attaching(f)
 }
 
-// keeping leaves a mounted volume alone, unless the policy says otherwise. A
-// re-wrap is done under it: nothing that is mounted notices.
+// keeping leaves a mounted volume alone, unless the policy says otherwise. Keys
+// are rotated under it: nothing that is mounted notices.
 func keeping(f Facts) Step {
 	switch f.Due {
 	case DueLock:
 		return StepUnmount
 	case DueFreeze:
+		if f.Reencrypt != ReencryptIdle {
+			return StepUnmount // with two volume keys it cannot be resumed in place
+		}
 		return StepFreeze
 	}
-	if f.Rewrap != RewrapNone {
+	switch {
+	case f.Rewrap != RewrapNone:
 		return StepRewrap
+	case f.Reencrypt == ReencryptDue:
+		return StepReencrypt
+	case f.Reencrypt == ReencryptHalting:
+		return StepHalt
 	}
 	return StepNone
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // everyFacts calls visit with every combination of facts that observe can make:
-// about thirteen million. Whether a re-wrap is wanted is asked
+// about twenty million. Whether a re-wrap is wanted is asked
 // where there is a header, which is where it matters.
 func everyFacts(visit func(Facts)) {
 	bools := []bool{false, true}
@@ -56,10 +56,11 @@ func everyMaking(f Facts, visit func(Facts)) {
 // everyMapping goes through mappings and mounts. Due and Stopping are only ever
 // found where they matter.
 func everyMapping(f Facts, visit func(Facts)) {
-	for f.Mapping = MapAbsent; f.Mapping <= MapStranded; f.Mapping++ {
+	for f.Mapping = MapAbsent; f.Mapping <= MapWedged; f.Mapping++ {
 		for f.Mount = MountNone; f.Mount <= MountForeign; f.Mount++ {
 			f.Due, f.Stopping = DueNothing, false
 			visit(f)
+			everyReencryption(f, visit)
 			switch {
 			case f.Mapping == MapSound && f.Mount == MountHere:
 				for f.Due = DueLock; f.Due <= DueFreeze; f.Due++ {
@@ -69,6 +70,23 @@ func everyMapping(f Facts, visit func(Facts)) {
 				f.Stopping = true
 				visit(f)
 			}
+		}
+	}
+}
+
+// everyReencryption goes through the states of one. They are looked at where the
+// mapping is sound.
+func everyReencryption(f Facts, visit func(Facts)) {
+	if f.Mapping != MapSound || f.Stage != StageReady {
+		return
+	}
+	for f.Reencrypt = ReencryptDue; f.Reencrypt <= ReencryptHalting; f.Reencrypt++ {
+		visit(f)
+		if f.Mount == MountHere {
+			for f.Due = DueLock; f.Due <= DueFreeze; f.Due++ {
+				visit(f)
+			}
+			f.Due = DueNothing
 		}
 	}
 }
@@ -93,6 +111,21 @@ func TestNextKeepsItsPromises(t *testing.T) {
 		}},
 		{"a re-wrap needs the claim's word, and a sound mounted volume that no policy locks", func(f Facts, s Step) bool {
 			return s != StepRewrap || f.Rewrap != RewrapNone && f.phase() == Mounted && f.Mapping == MapSound && f.Due == DueNothing || f.phase() == Sealed
+		}},
+		{"a reencryption needs the claim's word, and a sound mounted volume that no policy locks, and waits for a re-wrap", func(f Facts, s Step) bool {
+			return s != StepReencrypt || f.Reencrypt == ReencryptDue && f.Wish == WishMounted && f.phase() == Mounted && f.Mapping == MapSound && f.Due == DueNothing && f.Rewrap == RewrapNone
+		}},
+		{"nothing is taken from under the unit of a reencryption: it ends first", func(f Facts, s Step) bool {
+			return !f.reencrypting() || s != StepUnmount && s != StepClose && s != StepFreeze
+		}},
+		{"it is told to end only where an operator wants that, or something is to be taken from under it", func(f Facts, s Step) bool {
+			return s != StepHalt || f.Reencrypt == ReencryptHalting || f.Reencrypt == ReencryptRuns && (f.Wish != WishMounted || f.Due != DueNothing || f.phase() != Mounted)
+		}},
+		{"what a killed reencryption left is taken down first of all, since writers wait for it", func(f Facts, s Step) bool {
+			return (f.Mapping == MapWedged) == (s == StepUnwedge)
+		}},
+		{"a volume with two volume keys is never frozen: it could not be resumed in place", func(f Facts, s Step) bool {
+			return s != StepFreeze || f.Reencrypt == ReencryptIdle || f.suspended()
 		}},
 		{"or, where it comes first, our header on our attached device, and no init under way", func(f Facts, s Step) bool {
 			return s != StepRewrap || f.phase() == Mounted ||
@@ -128,11 +161,12 @@ func TestNextKeepsItsPromises(t *testing.T) {
 		}},
 		{"a sound mounted volume is left alone, but for a re-wrap, while it should be mounted and no policy says otherwise", func(f Facts, s Step) bool {
 			return f.Wish != WishMounted || f.phase() != Mounted || f.Due != DueNothing ||
-				s == StepNone && f.Rewrap == RewrapNone || s == StepRewrap && f.Rewrap != RewrapNone
+				s == StepNone && f.Rewrap == RewrapNone || s == StepRewrap && f.Rewrap != RewrapNone ||
+				f.Reencrypt != ReencryptIdle && (s == StepReencrypt || s == StepHalt)
 		}},
 		{"an unmounted mapping without a proof is closed, or proved anew by who opened it, unless somebody else mounted it", func(f Facts, s Step) bool {
 			return f.Wish != WishMounted || f.phase() != Unlocked || f.Proved && f.Opened || f.Mount == MountElsewhere ||
-				s == StepClose || s == StepRenew && f.Opened
+				s == StepClose || s == StepRenew && f.Opened || s == StepHalt && f.reencrypting()
 		}},
 		{"a volume is never detached while it is open or mounted", func(f Facts, s Step) bool {
 			return s != StepDetach && s != StepTakeBack || (!f.Device || !f.Held) && !f.open() && f.Mount != MountHere && f.Mount != MountElsewhere
@@ -146,11 +180,12 @@ func TestNextKeepsItsPromises(t *testing.T) {
 		{"quarantine does nothing by itself, but take down what has lost its disk", func(f Facts, s Step) bool {
 			return f.phase() != Quarantined || f.Wish != WishMounted || f.Rebuild || s == StepNone ||
 				f.Mapping == MapLost && (s == StepUnmount || s == StepClose) ||
-				s == StepAbandon && (f.Stopping || f.Mapping == MapStranded)
+				s == StepAbandon && (f.Stopping || f.Mapping == MapStranded) || s == StepUnwedge
 		}},
 		{"a policy does what it is called, and no more", func(f Facts, s Step) bool {
 			return f.Wish != WishMounted || f.phase() != Mounted ||
-				s == demanded[f.Due] || f.Due == DueNothing && s == StepRewrap
+				s == demanded[f.Due] || f.Due == DueNothing && (s == StepRewrap || s == StepReencrypt || s == StepHalt) ||
+				f.Reencrypt != ReencryptIdle && (s == StepUnmount || s == StepHalt)
 		}},
 		{"a key is given back only to our own frozen mapping, with its device here and by the operator's wish", func(f Facts, s Step) bool {
 			return s != StepResume || f.Mapping == MapFrozen && f.Mount == MountHere && f.Device && f.Wish == WishMounted && f.phase() != Quarantined && !f.Stopping
@@ -232,13 +267,16 @@ func (f Facts) ordinary() bool {
 		return false // a loss as well
 	case f.lost() && f.Wish == WishMounted && !f.Rebuild:
 		return false // waits for an operator
-	case f.Mount == MountHere && f.Mapping != MapSound && f.Mapping != MapLost && !f.suspended() || f.Mapping == MapSound && (f.Stage != StageReady || f.Pending || !f.Device):
+	case f.Mount == MountHere && f.Mapping != MapSound && f.Mapping != MapLost && f.Mapping != MapWedged && !f.suspended() || f.Mapping == MapSound && (f.Stage != StageReady || f.Pending || !f.Device):
 		return false
 	case f.Pending && !f.Device:
 		return false
 	}
 	if f.Making != MakingNothing && f.Mapping != MapAbsent {
 		return false // nothing of it was ever opened
+	}
+	if f.Mapping == MapWedged && (f.Stage != StageReady || f.Pending || !f.Device || f.Opened && f.Mount != MountNone) {
+		return false
 	}
 	want := map[Stage]HeaderState{StageNone: HeaderBlank, StageHeader: HeaderForeign, StageFilesystem: HeaderLUKS2, StageReady: HeaderLUKS2}
 	if f.Making == MakingRestored {
@@ -300,10 +338,16 @@ func (f Facts) after(s Step) Facts {
 		f.Mapping, f.Due = MapFrozen, DueNothing
 	case StepResume:
 		f.Mapping = MapSound
+	case StepReencrypt:
+		f.Reencrypt = ReencryptRuns
+	case StepHalt:
+		f.Reencrypt = ReencryptWaits
+	case StepUnwedge:
+		f.Mapping, f.Mount = MapAbsent, MountNone
 	case StepAbandon:
 		f.Mapping = MapLost
 	case StepClose:
-		f.Mapping, f.Pending = MapAbsent, false
+		f.Mapping, f.Pending, f.Reencrypt = MapAbsent, false, ReencryptIdle
 	case StepDetach:
 		f.Cloud = CloudDetaching
 	}

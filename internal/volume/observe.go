@@ -25,6 +25,7 @@ type observed struct {
 	wiped    bool // it is suspended, and its key is gone from the kernel
 	mount    MountFact
 	facts    Facts
+	runs     bool // the unit of its reencryption, before anything else was looked at
 	complete bool // everything on this host was seen
 	seq      uint64
 }
@@ -38,7 +39,7 @@ func (w *worker) observe(ctx context.Context) (observed, error) {
 		return o, err
 	}
 	for _, look := range []func(context.Context, *observed) error{
-		w.lookMapping, w.lookMount, w.lookPending, w.lookDevice, w.lookHolders,
+		w.lookJob, w.lookMapping, w.lookMount, w.lookPending, w.lookDevice, w.lookHolders,
 	} {
 		if err := look(ctx, &o); err != nil {
 			return o, err
@@ -53,6 +54,10 @@ func (w *worker) observe(ctx context.Context) (observed, error) {
 			"Put the old volume_id back and reload. To change volumes, lock this one first.")
 	}
 	o.facts.Due, o.facts.Rewrap = w.due(o), w.rewrapDue(o)
+	if o.facts.Mapping == MapSound {
+		w.lookProgress(ctx, &o)
+		o.facts.Reencrypt = w.reencryptState(o)
+	}
 	o.facts.Opened = w.proof != nil
 	o.facts.Proved = w.proof != nil && w.ports.Keyring.Valid(w.proof)
 	if !o.facts.open() && o.facts.Mount == MountNone {
@@ -100,7 +105,8 @@ func (w *worker) recall() (observed, error) {
 
 func (w *worker) lookMapping(ctx context.Context, o *observed) (err error) {
 	o.mapping, err = w.ports.Crypt.Mapping(ctx, o.spec.Mapping())
-	if err == nil && o.mapping.Suspended {
+	// A suspension by a reencryption lasts a moment, or mappingState tells.
+	if err == nil && o.mapping.Suspended && !o.runs {
 		err = w.lookSuspended(ctx, o)
 	}
 	return err
@@ -124,7 +130,7 @@ func (w *worker) lookSuspended(ctx context.Context, o *observed) (err error) {
 	if o.wiped, err = w.ports.Crypt.Wiped(ctx, o.spec.Mapping()); err != nil {
 		return err
 	}
-	if o.wiped || o.claim.freezing() || len(o.mapping.Backing) == 0 {
+	if o.wiped || o.claim.freezing() || len(o.mapping.Backing) == 0 || o.claim.Reencrypt.Stage == ReencryptBegun {
 		return nil
 	}
 	return unknown("mapping-suspended", "The mapping "+o.spec.Mapping()+" is suspended.",
@@ -195,18 +201,32 @@ func (o *observed) mappingState() MappingState {
 		return MapAbsent
 	case m.UUID == "", o.claim.LUKSUUID != "" && m.UUID != o.claim.LUKSUUID:
 		return MapUnsound
+	case m.Layered && o.claim.Reencrypt.Stage != ReencryptBegun:
+		return MapUnsound // nobody but us reencrypts it
+	case o.wedged():
+		return MapWedged
 	case len(m.Backing) == 0 && m.Suspended:
 		return MapStranded
 	case len(m.Backing) == 0:
 		return MapLost
 	case o.facts.Device && !slices.Equal(m.Backing, []Backing{{o.device.Major, o.device.Minor}}):
 		return MapUnsound
+	case o.runs:
+		return MapSound // whatever is suspended, for a moment
 	case m.Suspended && o.wiped:
 		return MapFrozen
 	case m.Suspended:
 		return MapHalted
 	}
 	return MapSound
+}
+
+// wedged reports that the mapping lies upon what a reencryption left that was
+// killed, or is suspended as in the moment in which that begins or ends.
+func (o *observed) wedged() bool {
+	m := o.mapping
+	return o.claim.Reencrypt.Stage == ReencryptBegun && !o.runs &&
+		(m.Layered || m.Suspended && !o.wiped && !o.claim.freezing() && len(m.Backing) > 0)
 }
 
 // needsCloud reports whether EC2's word can change what happens.

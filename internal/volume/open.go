@@ -14,7 +14,7 @@ import (
 // HeaderReasons are the words for headers that are sound by themselves but not
 // the ones expected here; the header policy has words of its own.
 func HeaderReasons() []string {
-	return []string{"uuid", "token-missing", "token-key", "token-context", "token-generation"}
+	return []string{"uuid", "token-missing", "token-key", "token-context", "token-generation", "volume-key"}
 }
 
 // Limits of the steps that wait for processes or for systemd. A step that
@@ -58,7 +58,7 @@ func (w *worker) open(ctx context.Context, o observed) error {
 	}
 	w.opened(h, c)
 	w.dropProof()
-	w.proof, w.proved = proof, c.Token
+	w.proof, w.proved, w.work.began = proof, c.Token, false
 	w.canary.accept(c.Token, h.UUID, mark)
 	if w.examineConfig(ctx, o) == nil && w.examineClaim(ctx, o) == nil { // all else was asked just now
 		w.passedExams()
@@ -81,11 +81,24 @@ func (w *worker) renew(ctx context.Context, o observed) error {
 // frozen is the header as it is on the device. One that a re-wrap's write was cut
 // short in is completed first.
 func (w *worker) frozen(ctx context.Context, o observed) (*Header, error) {
-	h, err := w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
-	if fault.ClassOf(err) == fault.Integrity && o.claim.Rewrap.wanted() {
+	h, err := w.freezeAsClaimed(ctx, o)
+	if fault.ClassOf(err) == fault.Integrity && o.claim.writing() {
 		return w.completeHeader(ctx, o, err)
 	}
 	return h, err
+}
+
+// freezeAsClaimed admits an unfinished reencryption where this host knows of one.
+func (w *worker) freezeAsClaimed(ctx context.Context, o observed) (*Header, error) {
+	if o.claim.Reencrypt.onDevice() {
+		return w.ports.Reencryptor.FreezeAny(ctx, o.device, o.spec.Name)
+	}
+	return w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
+}
+
+// writing reports that an image may be on its way onto the device.
+func (c Claim) writing() bool {
+	return c.Rewrap.wanted() && !c.Reencrypt.onDevice() || c.Reencrypt.Stage == ReencryptHeader
 }
 
 func (w *worker) freeze(ctx context.Context, o observed) (*Header, error) {
@@ -103,10 +116,28 @@ func (w *worker) freeze(ctx context.Context, o observed) (*Header, error) {
 // expects refuses a header of another volume than the one this host knows.
 func (o observed) expects(h *Header) error {
 	if o.claim.LUKSUUID == "" || h.UUID == o.claim.LUKSUUID {
-		return nil
+		return o.expectsKey(h)
 	}
 	return integrity("uuid", fmt.Sprintf("The header of %s has another UUID than the one this host recorded.", o.volumeID),
 		"If the volume was replaced on purpose: stop volseal.service, move "+o.spec.Name+".json away from /var/lib/volseal/claims, start it again.")
+}
+
+// expectsKey refuses a header of before a reencryption: by its volume key nothing
+// on the volume can be read any more, and what was written by it would destroy data.
+func (o observed) expectsKey(h *Header) error {
+	older := o.claim.VolumeKey != "" && h.Key != "" && h.Key != o.claim.VolumeKey && h.newest() <= o.claim.Generation
+	if r := o.claim.Reencrypt; r.Stage == ReencryptBegun {
+		older = h.Unfinished == nil && h.newest() < r.Generation
+	}
+	if !older {
+		return nil
+	}
+	return otherVolumeKey(o.spec.Name)
+}
+
+func otherVolumeKey(name string) error {
+	return integrity("volume-key", "The header has another volume key than the one that encrypts the volume.",
+		"It is from before a reencryption, and makes garbage of the data. Put a backup from after it back: volseal header restore "+name+".")
 }
 
 // rejected counts a header that policy, MAC or claim refuses.
@@ -212,6 +243,11 @@ func (w *worker) openWith(ctx context.Context, o observed, h *Header, c Candidat
 
 // openPending opens, and finishes an init that is under way.
 func (w *worker) openPending(ctx context.Context, o observed, h *Header, c Candidate, proof *envelope.Proof) error {
+	if h.Unfinished != nil { // what a kill left, if the host did not boot since
+		if err := w.ports.Reencryptor.CloseLayers(ctx, o.spec.Mapping(), h.UUID); err != nil {
+			return err
+		}
+	}
 	err := w.withPassphrase(o, c, proof, func(p *envelope.Secret) error {
 		return w.ports.Crypt.Open(ctx, o.device, h, c.Keyslot, o.spec.Pending(), p)
 	})
@@ -267,6 +303,11 @@ func withKey(c Candidate, proof *envelope.Proof, use func(*envelope.Secret) erro
 	if err := c.Token.Verify(mac, c.Meaning); err != nil {
 		return err
 	}
+	if c.Also != nil { // of the same data key and salt
+		if err := c.Also.Token.Verify(mac, c.Also.Meaning); err != nil {
+			return err
+		}
+	}
 	return use(passphrase)
 }
 
@@ -276,6 +317,9 @@ func (w *worker) claimReady(o observed, h *Header, c Candidate) error {
 	return w.update(func(cl *Claim) {
 		cl.VolumeID, cl.LUKSUUID, cl.Binding = o.volumeID, h.UUID, o.spec.Binding()
 		cl.Generation, cl.Stage = c.Token.Generation, StageReady
+		if cl.VolumeKey != "" && h.Key != "" {
+			cl.VolumeKey = h.Key // a later reencryption, on another host
+		}
 		cl.Revocation = nil // it was proved, and nothing of it is suspended
 		cl.Making = nil
 	})

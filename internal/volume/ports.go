@@ -140,6 +140,14 @@ type Header struct {
 	UUID       string
 	Sum        [sha256.Size]byte // SHA-256 of its metadata and its keyslots' areas, all that opening it reads
 	Candidates []Candidate       // at least one
+	Key        string            // the digest of the volume key; "" while there are two
+	Unfinished *Unfinished       // a reencryption that has not finished, or nil
+}
+
+// Unfinished is how far a reencryption is.
+type Unfinished struct {
+	Done, Total int64 // bytes of data under the new volume key, and in all
+	Generation  int   // of the token that the volume will have
 }
 
 // Fingerprint is SHA-256 of a header's metadata and of the areas of its first keyslots.
@@ -150,6 +158,9 @@ type Candidate struct {
 	Token   envelope.Token
 	Keyslot int
 	Meaning []byte // canonical JSON of what the MAC covers besides the token
+	// Also is the token of the other volume key of an unfinished reencryption, or
+	// nil. It is of the same data key, and neither counts without the other.
+	Also *Candidate
 }
 
 // Mapping is what sysfs tells of a device-mapper device. The zero value means absent.
@@ -160,6 +171,11 @@ type Mapping struct {
 	UUID         string    // LUKS UUID from the dm uuid; "" if it is not a LUKS2 mapping
 	Backing      []Backing // devices beneath
 	Holders      int       // devices stacked above it
+
+	// While its data is being reencrypted, a mapping lies upon devices of
+	// cryptsetup's; Backing is then what those lie upon.
+	Layered bool
+	Halted  bool // one of them is suspended, as the hot zone is now and then
 }
 
 // Backing is the identity of a device beneath a mapping.
@@ -210,6 +226,56 @@ type Crypt interface {
 	// Close removes a mapping; the key leaves the kernel. Already absent is success.
 	// A mapping in use is a *fault.Error with Reason "busy".
 	Close(ctx context.Context, mapping string) error
+}
+
+// Reencryptor is what only a reencryption needs of LUKS2 and device-mapper.
+type Reencryptor interface {
+	// FreezeAny is Freeze that admits an unfinished reencryption: for who knows that
+	// there is one of ours.
+	FreezeAny(ctx context.Context, dev Device, name string) (*Header, error)
+	// Progress tells how far the reencryption on the device is, nil if there is
+	// none: one read, no process. It may hang as Fingerprint may.
+	Progress(ctx context.Context, dev Device) (*Unfinished, error)
+	// ReencryptCommand is what a Work runs that reencrypts a mapping, hotzone bytes
+	// at a time; the passphrase is its standard input.
+	ReencryptCommand(ctx context.Context, mapping string, hotzone int64) (Command, error)
+	// FailLayers has all I/O fail that waits for a reencryption whose process is
+	// gone. CloseLayers removes its devices, once the mapping does not lie upon them.
+	FailLayers(ctx context.Context, mapping, uuid string) error
+	CloseLayers(ctx context.Context, mapping, uuid string) error
+	// JudgeAny is Judge that admits an unfinished reencryption.
+	JudgeAny(dev Device, path string) (*Header, error)
+	// BeginReencryption makes at path an image of the header on dev with a new volume
+	// key, under which nothing is encrypted yet, and the token that seal returns for
+	// it beside keep, durably; passphrase opens both. dev is only read.
+	BeginReencryption(ctx context.Context, dev Device, path string, keep envelope.Token, passphrase *envelope.Secret, seal func(keyslot int, meaning []byte) (envelope.Token, error)) error
+}
+
+// Command is a program with its arguments, none of which is secret.
+type Command struct {
+	Path string
+	Args []string
+}
+
+// Job is a command that runs in a unit of its own: neither a restart nor the death
+// of the agent ends it.
+type Job struct {
+	Name       string // of the volume
+	Command    Command
+	Stdin      *envelope.Secret
+	Mountpoint string // its end ends the job first
+	Device     string // the limits are on it
+	Rate       int64  // bytes a second that may be read, and as many written
+}
+
+// Jobs has systemd run jobs. Every call is bounded.
+type Jobs interface {
+	// Run starts the job. It has begun, or failed to, when Run returns.
+	Run(ctx context.Context, j Job) error
+	// Running reports whether the volume's job runs, or is just ending.
+	Running(ctx context.Context, name string) (bool, error)
+	// Halt has it end in good order and waits for that. That there is none is success.
+	Halt(ctx context.Context, name string) error
 }
 
 // Formatter makes a blank volume ours. Only init uses it.

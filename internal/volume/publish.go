@@ -32,7 +32,7 @@ func (w *worker) publish(o observed, seq uint64) {
 	s.LastProof = timeOrNil(w.lastProof)
 	s.WouldSurviveReboot = phase == Mounted && s.Wish == WishMounted && w.canary.passed && !w.notes.exam && w.failing.n == 0
 	w.explainFailure(&s)
-	s.Rotation = rotationOf(w.claim, w.rotating)
+	s.Rotation = rotationOf(w.claim, w.spec, w.rotating, w.work)
 	s.Answered = seq
 	w.status = s
 	w.mu.Unlock()

@@ -138,7 +138,7 @@ func (w *worker) completeHeader(ctx context.Context, o observed, refused error) 
 	}
 	switch {
 	case err == nil:
-		return w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
+		return w.freezeAsClaimed(ctx, o)
 	case fault.ClassOf(err) == fault.Integrity:
 		return nil, refused
 	}
@@ -160,7 +160,11 @@ func (w *worker) cutShort(ctx context.Context, o observed, path string) error {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return errNotOurs()
 	}
-	h, err := w.ports.Archive.Judge(o.device, path)
+	judged := w.ports.Archive.Judge
+	if o.claim.Reencrypt.Stage == ReencryptHeader {
+		judged = func(_ Device, path string) (*Header, error) { return w.judgeIntended(o, path) }
+	}
+	h, err := judged(o.device, path)
 	if err == nil {
 		_, err = w.vouch(ctx, o, h)
 	}

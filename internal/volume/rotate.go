@@ -22,9 +22,17 @@ type RotateOrder struct {
 	// another CMK. Without KeyARN: under the CMK as it is.
 	NewDataKey bool `json:"new_data_key,omitempty"`
 	Abort      bool `json:"abort,omitempty"` // take the rotation back that is under way
+	// Reencrypt: a new volume key for the data, once all else is done. Said again, it
+	// goes on after a pause.
+	Reencrypt bool `json:"reencrypt,omitempty"`
+	Rate      int  `json:"rate,omitempty"` // of it, in MiB a second; 0 is the default
+	Pause     bool `json:"pause,omitempty"`
 	// DryRun: say whether it could begin now, and record nothing.
 	DryRun bool `json:"dry_run,omitempty"`
 }
+
+// rewraps reports that the order is about the data key.
+func (o RotateOrder) rewraps() bool { return o.KeyARN != "" || o.NewDataKey }
 
 // RotateAnswer is what was recorded.
 type RotateAnswer struct {
@@ -35,10 +43,16 @@ type RotateAnswer struct {
 // Validate refuses what is missing or malformed.
 func (o RotateOrder) Validate() error {
 	switch {
-	case o.KeyARN == "" && !o.Abort && !o.NewDataKey:
-		return &OrderError{"A rotation needs the CMK to move to, the word for a new data key, or the word to abort."}
-	case o.Abort && o.NewDataKey:
-		return &OrderError{"To abort takes a rotation back: a new data key is no argument of it."}
+	case !o.rewraps() && !o.Abort && !o.Reencrypt && !o.Pause:
+		return &OrderError{"A rotation needs the CMK to move to, the word for a new data key or for a new volume key, or the word to abort."}
+	case o.Abort && (o.NewDataKey || o.Reencrypt):
+		return &OrderError{"To abort takes a rotation back: a new data key or volume key is no argument of it."}
+	case o.Pause && (o.rewraps() || o.Abort || o.Reencrypt):
+		return &OrderError{"To pause is an order by itself. A reencryption goes on when it is ordered again."}
+	case o.Rate != 0 && !o.Reencrypt:
+		return &OrderError{"The rate is that of a reencryption."}
+	case o.Rate < 0 || o.Rate > MaxRate:
+		return &OrderError{fmt.Sprintf("The rate is 1 to %d MiB a second.", MaxRate)}
 	case o.From != "" && (o.Abort || o.KeyARN == "" || o.KeyARN == o.From):
 		return &OrderError{"The CMK to leave goes with another one to move to."}
 	case o.From != "" && !envelope.ValidKeyARN(o.From), o.KeyARN != "" && !envelope.ValidKeyARN(o.KeyARN):
@@ -78,8 +92,16 @@ func (w *worker) tryRotation(ctx context.Context, o RotateOrder) error {
 	err := w.fitsRotation(o)
 	s := w.claim.pinned(w.spec)
 	w.mu.Unlock()
-	if err != nil || o.Abort {
+	if err != nil || o.Abort || o.Pause {
 		return err
+	}
+	if o.Reencrypt {
+		if _, err := w.ports.Reencryptor.ReencryptCommand(ctx, s.Mapping(), minHotzone); err != nil {
+			return err // a cryptsetup that must not do it
+		}
+	}
+	if !o.rewraps() {
+		return nil // its CMK is asked by the volume's exams all the time
 	}
 	s.KeyARN = o.target(s.KeyARN)
 	w.ports.Keyring.ForgetRefusals(s.KeyARN) // an operator wants KMS's answer of now
@@ -115,6 +137,12 @@ func (w *worker) fitsRotation(o RotateOrder) error {
 		return w.claimErr
 	case o.Abort:
 		return fitsAbort(name, o, w.claim)
+	case o.Pause && !w.claim.Reencrypt.wanted():
+		return &ConflictError{Message: "No reencryption is under way.", Hint: "See volseal status " + name + "."}
+	case o.Pause:
+		return nil
+	case w.adopts(o):
+		return nil
 	case q != nil:
 		return integrity(q.Reason, "The volume is quarantined: "+q.Cause, q.Hint)
 	case w.claim.Stage != StageReady:
@@ -127,6 +155,12 @@ func (w *worker) fitsRotation(o RotateOrder) error {
 			Message: "The volume is to be " + string(w.claim.Wish) + ": its keys are rotated while it is mounted.",
 			Hint:    "Open it first: volseal unlock " + name,
 		}
+	case w.claim.Reencrypt.wanted() && !o.rewraps():
+		return nil // said again: it goes on, and at the rate that is given
+	case w.claim.Reencrypt.onDevice():
+		return reencryptConflict(name)
+	case pending.wanted() && !o.rewraps():
+		return nil // it follows
 	case o.From != "" && o.From != cmp.Or(pending.From, now):
 		return &ConflictError{
 			Message: "The volume is not under the CMK to leave: it is under " + now + ".",
@@ -139,6 +173,8 @@ func (w *worker) fitsRotation(o RotateOrder) error {
 		}
 	case pending.wanted():
 		return nil // said again: it goes on, also if it was being taken back
+	case !o.rewraps():
+		return nil
 	}
 	return fitsTarget(now, o)
 }
@@ -160,6 +196,13 @@ func fitsTarget(now string, o RotateOrder) error {
 // fitsAbort: there is a way back until the new CMK opens the volume.
 func fitsAbort(name string, o RotateOrder, c Claim) error {
 	switch r := c.Rewrap; {
+	case c.Reencrypt.onDevice():
+		return &ConflictError{
+			Message: "It is too late: the header has two volume keys, and a part of the data may be under the new one. A reencryption can only be ended forwards.",
+			Hint:    "It may rest, though: volseal rotate " + name + " --pause",
+		}
+	case c.Reencrypt.wanted() && o.KeyARN == "":
+		return nil
 	case !r.wanted():
 		return &ConflictError{
 			Message: "No rotation is under way.",
@@ -190,33 +233,83 @@ func (w *worker) recordRotation(o RotateOrder) (a RotateAnswer, err error) {
 		return a, err
 	}
 	change := func(c *Claim) {
-		switch {
-		case c.Rewrap.wanted():
-			c.Rewrap.Abort = o.Abort
-		default:
-			now := c.pinned(w.spec).KeyARN
-			c.Rewrap = Rewrap{From: now, To: o.target(now), NewKey: o.NewDataKey}
-		}
+		w.orderRewrap(c, o)
+		w.orderReencryption(c, o)
 		a.Generation = c.generationAfter()
 	}
 	err = w.updateAnd(change, func() {
 		w.notes.rotate = true
 		w.status.WishSeq++
-		w.status.Rotation = rotationOf(w.claim, failing{})
+		w.status.Rotation = rotationOf(w.claim, w.spec, failing{}, reencrypting{})
 		a.Wish = w.status.WishSeq
 	})
 	if err == nil {
-		w.log.Info("rotation recorded", "to", o.KeyARN, "new_data_key", o.NewDataKey, "abort", o.Abort)
+		w.log.Info("rotation recorded", "to", o.KeyARN, "new_data_key", o.NewDataKey, "reencrypt", o.Reencrypt, "pause", o.Pause, "abort", o.Abort)
 	}
 	return a, err
 }
 
 // generationAfter is the volume's generation once its rotation is over.
 func (c Claim) generationAfter() int {
-	if c.Rewrap.Moved || c.Rewrap.Abort {
-		return c.Generation
+	n := c.Generation
+	if c.Rewrap.wanted() && !c.Rewrap.Moved && !c.Rewrap.Abort {
+		n++
 	}
-	return c.Generation + 1
+	switch {
+	case c.Reencrypt.Generation != 0:
+		return c.Reencrypt.Generation
+	case c.Reencrypt.wanted():
+		n++
+	}
+	return n
+}
+
+// orderRewrap is called under w.mu.
+func (w *worker) orderRewrap(c *Claim, o RotateOrder) {
+	switch {
+	case o.Pause || !o.rewraps() && !o.Abort:
+	case c.Rewrap.wanted() && (!o.Abort || !c.Rewrap.Moved):
+		c.Rewrap.Abort = o.Abort
+	case o.rewraps():
+		now := c.pinned(w.spec).KeyARN
+		c.Rewrap = Rewrap{From: now, To: o.target(now), NewKey: o.NewDataKey}
+	}
+}
+
+// orderReencryption is called under w.mu. To abort takes back what was ordered to follow, too.
+func (w *worker) orderReencryption(c *Claim, o RotateOrder) {
+	r := &c.Reencrypt
+	switch {
+	case o.Abort:
+		*r = Reencryption{}
+	case o.Pause:
+		r.Paused = true
+	case o.Reencrypt && w.adopts(o):
+		*r, c.Quarantine = Reencryption{Stage: ReencryptBegun, Rate: o.Rate}, nil
+	case o.Reencrypt && r.wanted():
+		r.Paused, r.Rate = false, o.Rate
+	case o.Reencrypt:
+		*r = Reencryption{Stage: ReencryptOrdered, Rate: o.Rate}
+	}
+}
+
+// adopts reports that an operator has a reencryption go on that this host did not
+// begin: of a disk or a snapshot whose host is lost. It is admitted like one of our
+// own, and proved like it. The caller holds w.mu.
+func (w *worker) adopts(o RotateOrder) bool {
+	q := w.claim.Quarantine
+	return o.Reencrypt && !o.rewraps() && q != nil && q.Reason == ReasonUnfinished && !w.claim.Reencrypt.wanted() && !w.claim.Rewrap.wanted()
+}
+
+// ReasonUnfinished is the header rule that refuses an unfinished reencryption of
+// which this host does not know.
+const ReasonUnfinished = "requirements"
+
+func reencryptConflict(name string) error {
+	return &ConflictError{
+		Message: "The volume's reencryption has not finished: until then its header is not backed up, restored or rotated.",
+		Hint:    "See volseal status " + name + " for how far it is.",
+	}
 }
 
 // rewrapDue is whether a re-wrap is to be done in this pass. One that failed under
@@ -253,6 +346,9 @@ func (w *worker) rewrapped(err error) {
 type Rotation struct {
 	KeyARN     string        `json:"key_arn"`      // the CMK that it moves to
 	NewDataKey bool          `json:"new_data_key"` // with a new data key
+	Reencrypt  bool          `json:"reencrypt"`    // with a new volume key, after all else
+	DoneBytes  int64         `json:"done_bytes"`   // of the data, under the new volume key
+	TotalBytes int64         `json:"total_bytes"`  // of the data; 0 while that is not known
 	Stage      RotationStage `json:"stage"`
 	Class      fault.Class   `json:"class"` // of what keeps it; "" if nothing does
 	Error      string        `json:"error"`
@@ -272,29 +368,52 @@ const (
 	RotationAdding   RotationStage = "adding"   // what was before opens the volume; it can be taken back
 	RotationAborting RotationStage = "aborting" // it is being taken back
 	RotationRemoving RotationStage = "removing" // what is new opens the volume; what is old is being removed
+
+	RotationReencrypting RotationStage = "reencrypting" // the data is being put under the new volume key
+	RotationPaused       RotationStage = "paused"       // it rests until an operator orders it again
 )
 
 // RotationStages lists them all.
 func RotationStages() []RotationStage {
-	return []RotationStage{RotationAdding, RotationAborting, RotationRemoving}
+	return []RotationStage{RotationAdding, RotationAborting, RotationRemoving, RotationReencrypting, RotationPaused}
 }
 
-func rotationOf(c Claim, f failing) *Rotation {
-	if !c.Rewrap.wanted() {
+func rotationOf(c Claim, spec Spec, rewrapping failing, work reencrypting) *Rotation {
+	r := &Rotation{Reencrypt: c.Reencrypt.wanted(), Who: []fault.Owner{}}
+	switch {
+	case c.Rewrap.wanted():
+		r.KeyARN, r.NewDataKey, r.Stage = c.Rewrap.To, c.Rewrap.NewKey, c.Rewrap.stage()
+		r.held(rewrapping)
+	case c.Reencrypt.wanted():
+		r.KeyARN, r.Stage = c.pinned(spec).KeyARN, RotationReencrypting
+		if c.Reencrypt.Paused {
+			r.Stage = RotationPaused
+		}
+		r.DoneBytes, r.TotalBytes = work.done, work.total
+		r.held(work.failing)
+	default:
 		return nil
 	}
-	r := &Rotation{KeyARN: c.Rewrap.To, NewDataKey: c.Rewrap.NewKey, Stage: RotationAdding, Who: []fault.Owner{}}
-	switch {
-	case c.Rewrap.Moved:
-		r.Stage = RotationRemoving
-	case c.Rewrap.Abort:
-		r.Stage = RotationAborting
-	}
-	if f.n > 0 {
-		r.Class, r.Error, r.Hint, r.Reason = fault.ClassOf(f.err), f.err.Error(), hintOf(f.err), reasonOf(f.err)
-		r.Who, r.FailingSince, r.NextRetry = fault.WhoOf(f.err), timeOrNil(f.since), timeOrNil(f.retry)
-	}
 	return r
+}
+
+func (r Rewrap) stage() RotationStage {
+	switch {
+	case r.Moved:
+		return RotationRemoving
+	case r.Abort:
+		return RotationAborting
+	}
+	return RotationAdding
+}
+
+// held tells what keeps it, if anything does.
+func (r *Rotation) held(f failing) {
+	if f.n == 0 {
+		return
+	}
+	r.Class, r.Error, r.Hint, r.Reason = fault.ClassOf(f.err), f.err.Error(), hintOf(f.err), reasonOf(f.err)
+	r.Who, r.FailingSince, r.NextRetry = fault.WhoOf(f.err), timeOrNil(f.since), timeOrNil(f.retry)
 }
 
 // rotated reports that the pin has moved, or that the configuration names the new

@@ -196,7 +196,7 @@ func renewed(arn string) func(*testing.T, *world, *host, string) {
 
 func stateOf(c Claim, w *world) string {
 	stage := RotationStage("over")
-	if r := rotationOf(c, failing{}); r != nil {
+	if r := rotationOf(c, Spec{}, failing{}, reencrypting{}); r != nil {
 		stage = r.Stage
 	}
 	if w.torn {

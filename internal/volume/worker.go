@@ -21,11 +21,14 @@ type Ports struct {
 	Formatter Formatter
 	Archive   Archive
 	Mounts    Mounts
-	Keyring   *envelope.Keyring
-	Claims    *Claims
-	Keys      *KeyBook
-	Recorder  Recorder
-	Log       *slog.Logger
+
+	Reencryptor Reencryptor
+	Jobs        Jobs
+	Keyring     *envelope.Keyring
+	Claims      *Claims
+	Keys        *KeyBook
+	Recorder    Recorder
+	Log         *slog.Logger
 }
 
 // worker keeps one volume. Its goroutine alone acts on the volume; operators
@@ -58,6 +61,7 @@ type worker struct {
 	init      bool
 	failing   failing
 	rotating  failing // of a re-wrap under a mounted volume: it stands in nobody's way
+	work      reencrypting
 	pause     pause
 	awaiting  time.Time // since when EC2 or the kernel has been waited for
 	attaching time.Time // since when EC2 has said "attaching", by our own clock
@@ -98,7 +102,7 @@ func newWorker(spec Spec, probe time.Duration, p Ports, told, moved func()) *wor
 	w.claim, w.claimErr = p.Claims.Load(spec.Name)
 	w.status = Status{Name: spec.Name, Phase: Detached, Wish: WishMounted, Who: []fault.Owner{}, Layers: []Layer{}}
 	if w.claimErr == nil {
-		w.status.Wish, w.status.Rotation = w.claim.Wish, rotationOf(w.claim, failing{})
+		w.status.Wish, w.status.Rotation = w.claim.Wish, rotationOf(w.claim, w.spec, failing{}, reencrypting{})
 	}
 	w.describe(&w.status, spec, w.claim)
 	return w
@@ -205,6 +209,10 @@ func (w *worker) pass(ctx context.Context) (rest time.Duration, again bool) {
 // the host begins to shut down, and that must not wait for suspended I/O.
 const frozenLook = 5 * time.Second
 
+// workLook is how often a reencryption is looked at: for how far it is, and
+// whether it was killed.
+const workLook = 5 * time.Second
+
 func (o observed) rest(d time.Duration) time.Duration {
 	if o.facts.suspended() {
 		return min(d, frozenLook)
@@ -227,7 +235,7 @@ func (w *worker) takeNotes() (seq uint64, fresh bool) {
 		w.failing, w.awaiting, w.released = failing{}, time.Time{}, false
 	}
 	if n.fresh || n.rotate {
-		w.rotating = failing{}
+		w.rotating, w.work.failing = failing{}, failing{}
 	}
 	if n.exam { // a wish for what is so already waits for none
 		w.canary.passed, w.cloudSaw = false, time.Time{}
@@ -244,7 +252,7 @@ func (w *worker) take(ctx context.Context, step Step, o observed) error {
 	case StepAwait:
 		return w.await(o)
 	}
-	if o.facts.Due != DueNothing {
+	if o.facts.Due != DueNothing && step != StepHalt {
 		w.condemned = time.Time{} // spent: should the step fail, KMS is asked again first
 	}
 	started := time.Now()
@@ -278,6 +286,12 @@ func (w *worker) dispatch(ctx context.Context, step Step, o observed) error {
 		return w.writeHeader(ctx, o)
 	case StepRewrap:
 		return w.rewrap(ctx, o)
+	case StepReencrypt:
+		return w.reencrypt(ctx, o)
+	case StepHalt:
+		return w.halt(ctx, o)
+	case StepUnwedge:
+		return w.unwedge(ctx, o)
 	case StepOpen:
 		return w.open(ctx, o)
 	case StepRenew:
@@ -304,6 +318,10 @@ func (w *worker) settle(o observed, step Step, err error) (rest time.Duration, a
 	if step == StepRewrap && o.facts.Rewrap == RewrapDue {
 		w.rewrapped(err)
 		return 0, true // whatever came of it, the rest goes on
+	}
+	if step == StepReencrypt {
+		w.reencrypted(step, err)
+		return 0, true
 	}
 	if err != nil {
 		w.fail(o, step, err)
@@ -345,7 +363,9 @@ func (w *worker) idle(ctx context.Context, o observed) error {
 		if err := w.checkCanary(ctx, o); err != nil {
 			return err
 		}
-		w.keepBackup(ctx, o)
+		if !o.claim.Reencrypt.wanted() { // a header that changes all the time needs no backup
+			w.keepBackup(ctx, o)
+		}
 		return filesystemError(o)
 	}
 	if o.facts.Wish == WishDetached && o.facts.Cloud == CloudDetached {
@@ -362,6 +382,12 @@ func (w *worker) restWhenIdle(o observed) time.Duration {
 	rest := min(resync, time.Until(w.canary.due))
 	if w.rotating.n > 0 {
 		rest = min(rest, time.Until(w.rotating.retry))
+	}
+	if w.work.failing.n > 0 {
+		rest = min(rest, time.Until(w.work.failing.retry))
+	}
+	if o.facts.reencrypting() {
+		rest = min(rest, workLook)
 	}
 	return max(rest, time.Second)
 }

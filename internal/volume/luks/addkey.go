@@ -47,11 +47,14 @@ func (l *LUKS) edit(ctx context.Context, dev volume.Device, path string, change 
 			os.Remove(image)
 		}
 	}()
+	if err := settleCopies(image); err != nil {
+		return err
+	}
 	want, err := change(image)
 	if err != nil {
 		return err
 	}
-	h, err := l.examine(ctx, image)
+	h, err := l.examine(ctx, image, judge)
 	if err != nil {
 		return err
 	}

@@ -69,6 +69,10 @@ func newFile(path string) (*os.File, error) {
 // Judge judges an image for dev as Freeze judges what is on it. The Header's
 // Path is the image itself.
 func (l *LUKS) Judge(dev volume.Device, path string) (*volume.Header, error) {
+	return l.judgeImage(dev, path, judge)
+}
+
+func (l *LUKS) judgeImage(dev volume.Device, path string, by verdict) (*volume.Header, error) {
 	if err := holdsHeader(dev); err != nil {
 		return nil, err
 	}
@@ -83,11 +87,14 @@ func (l *LUKS) Judge(dev volume.Device, path string) (*volume.Header, error) {
 			Hint:  "Take a file that volseal, or cryptsetup luksHeaderBackup, made of this volume.",
 		}
 	}
-	h, err := judgeFile(path)
+	h, err := judgeFile(path, by)
 	if err != nil {
 		return nil, err
 	}
-	return h.of(path)
+	if err := h.reaches(dev); err != nil {
+		return nil, err
+	}
+	return h.of(path, dev)
 }
 
 // Print is an image's fingerprint: equal to that of a device with this header.
@@ -157,8 +164,10 @@ func differ(b []byte) error {
 // whose keyslot does not open; never one that looks blank: it begins with the
 // keyslots, which are not zero. It may be repeated at any point.
 func (l *LUKS) Restore(ctx context.Context, dev volume.Device, path, mapping string, still func(context.Context) error) error {
-	if _, err := l.examine(ctx, path); err != nil {
-		return err // never write what Freeze would refuse to read back
+	// Never write what would be refused when it is read back. Whether this may be an
+	// unfinished reencryption, whoever judged the image has decided.
+	if _, err := l.examine(ctx, path, judgeAny); err != nil {
+		return err
 	}
 	image, err := newBuffer(headerBytes)
 	if err != nil {

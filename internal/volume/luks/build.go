@@ -96,7 +96,7 @@ func (l *LUKS) addToken(ctx context.Context, image string, seal func(int, []byte
 	if err := l.importToken(ctx, image, 0, t); err != nil {
 		return err
 	}
-	h, err = l.examine(ctx, image)
+	h, err = l.examine(ctx, image, judge)
 	if err != nil {
 		return err
 	}

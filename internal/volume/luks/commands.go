@@ -20,6 +20,8 @@ const (
 	openLimit   = time.Minute
 	dmLimit     = 30 * time.Second
 	mkfsLimit   = 10 * time.Minute
+	// recoverLimit leaves time to bring a hot zone of a reencryption in order.
+	recoverLimit = 90 * time.Second
 )
 
 // dumpOptions ask for cryptsetup's own view of a frozen header.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +33,7 @@ const (
 	dmBufferFull = 1 << 8
 
 	targetLength = 8  // sectors, after the start
+	targetNext   = 20 // where the next one begins, from the first
 	targetType   = 24 // after a status and the place of the next target
 	lenType      = 16
 	targetHeader = 40 // sizeof(struct dm_target_spec); the parameters follow, ended by a zero
@@ -69,18 +71,37 @@ func (l *LUKS) liveTable(mapping string) (string, error) {
 	return tableText(b)
 }
 
+// maxTargets is one more than an unfinished reencryption has.
+const maxTargets = 4
+
 // tableText reads the kernel's answer.
 func tableText(b []byte) (string, error) {
 	count, start := binary.NativeEndian.Uint32(b[dmTargetCount:]), binary.NativeEndian.Uint32(b[dmDataStart:])
 	switch {
 	case binary.NativeEndian.Uint32(b[dmFlags:])&dmBufferFull != 0:
 		return "", errors.New("read table: it is longer than any of ours")
-	case count != 1:
+	case count < 1 || count > maxTargets:
 		return "", fmt.Errorf("read table: %d targets", count)
-	case start < dmHeader || int64(start)+targetHeader > int64(len(b)):
+	case start < dmHeader:
 		return "", fmt.Errorf("read table: it begins at %d", start)
 	}
-	target := b[start:]
+	var all strings.Builder
+	at := int64(start)
+	for range count {
+		if at < int64(start) || at+targetHeader > int64(len(b)) {
+			return "", fmt.Errorf("read table: a target begins at %d", at)
+		}
+		line, err := targetText(b[at:])
+		if err != nil {
+			return "", err
+		}
+		all.WriteString(line)
+		at = int64(start) + int64(binary.NativeEndian.Uint32(b[at+targetNext:]))
+	}
+	return all.String(), nil
+}
+
+func targetText(target []byte) (string, error) {
 	kind, _ := text(target[targetType : targetType+lenType])
 	parameters, _, ended := bytes.Cut(target[targetHeader:], []byte{0})
 	if !ended {

@@ -49,9 +49,14 @@ func TestTableTextDoubts(t *testing.T) {
 		return b
 	}
 	for name, b := range map[string][]byte{
-		"too long":        edited(dmFlags, dmBufferFull),
-		"no target":       edited(dmTargetCount, 0),
-		"two targets":     edited(dmTargetCount, 2),
+		"too long":     edited(dmFlags, dmBufferFull),
+		"no target":    edited(dmTargetCount, 0),
+		"many targets": edited(dmTargetCount, maxTargets+1),
+		"a second target": func() []byte { // beyond the end
+			b := edited(dmTargetCount, 2)
+			binary.NativeEndian.PutUint32(b[dmHeader+targetNext:], dmBuffer)
+			return b
+		}(),
 		"begins too soon": edited(dmDataStart, dmHeader-1),
 		"begins too late": edited(dmDataStart, dmBuffer-targetHeader+1),
 		"begins nowhere":  edited(dmDataStart, 1<<32-1),

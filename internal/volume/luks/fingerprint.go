@@ -43,11 +43,14 @@ func (l *LUKS) Fingerprint(ctx context.Context, dev volume.Device) (volume.Finge
 // keyslot in its own memory. The MAC has matched, so the key is right: a keyslot
 // that does not open is damaged.
 func (l *LUKS) Try(ctx context.Context, h *volume.Header, keyslot int, passphrase *envelope.Secret) error {
-	frozen, err := judgeFile(h.Path)
+	frozen, err := judgeAgain(h)
 	if err != nil {
 		return err
 	}
 	c, err := openOptions{header: h.Path, keyslot: keyslot, passphrase: passphrase}.command()
+	if frozen.work != nil { // opens only with both keyslots
+		c, err = openWorkOptions{device: h.Path, passphrase: passphrase}.command()
+	}
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,16 @@ var copyName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
 // name-XXXX), and judges the copy. On any error the copy is gone. Errors that
 // blame the disk have a Reason of Reasons or one of envelope.ParseToken.
 func (l *LUKS) Freeze(ctx context.Context, dev volume.Device, name string) (*volume.Header, error) {
+	return l.freeze(ctx, dev, name, judge)
+}
+
+// FreezeAny is Freeze for a device on which there may be a reencryption of ours
+// that has not finished.
+func (l *LUKS) FreezeAny(ctx context.Context, dev volume.Device, name string) (*volume.Header, error) {
+	return l.freeze(ctx, dev, name, judgeAny)
+}
+
+func (l *LUKS) freeze(ctx context.Context, dev volume.Device, name string, by verdict) (*volume.Header, error) {
 	if err := holdsHeader(dev); err != nil {
 		return nil, err
 	}
@@ -39,10 +49,13 @@ func (l *LUKS) Freeze(ctx context.Context, dev volume.Device, name string) (*vol
 		return nil, err
 	}
 	defer f.Close()
-	h, err := d.copyHeader(ctx, f)
+	h, err := d.copyHeader(ctx, f, by)
+	if err == nil {
+		err = h.reaches(dev)
+	}
 	var judged *volume.Header
 	if err == nil {
-		judged, err = h.of(f.Name())
+		judged, err = h.of(f.Name(), dev)
 	}
 	if err != nil {
 		os.Remove(f.Name())
@@ -51,8 +64,16 @@ func (l *LUKS) Freeze(ctx context.Context, dev volume.Device, name string) (*vol
 	return judged, nil
 }
 
-// of tells of the file at path, which holds this header.
-func (h *header) of(path string) (*volume.Header, error) {
+// reaches refuses an unfinished reencryption of a device of another size.
+func (h *header) reaches(dev volume.Device) error {
+	if h.work != nil && !h.work.ends(dev.Bytes-headerBytes) {
+		return refuse(ruleSegmentBounds, errors.New("the segments do not end with the device"))
+	}
+	return nil
+}
+
+// of tells of the file at path, which holds this header of dev.
+func (h *header) of(path string, dev volume.Device) (*volume.Header, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, copyFault(err)
@@ -65,7 +86,19 @@ func (h *header) of(path string) (*volume.Header, error) {
 			return nil, copyFault(err)
 		}
 	}
-	return &volume.Header{Path: path, UUID: h.uuid, Sum: [sha256.Size]byte(sum.Sum(nil)), Candidates: h.candidates}, nil
+	return &volume.Header{
+		Path: path, UUID: h.uuid, Sum: [sha256.Size]byte(sum.Sum(nil)), Candidates: h.candidates,
+		Key: h.key, Unfinished: h.unfinished(dev),
+	}, nil
+}
+
+// unfinished is how far a reencryption of dev is, nil if there is none.
+func (h *header) unfinished(dev volume.Device) *volume.Unfinished {
+	if h.work == nil {
+		return nil
+	}
+	data := dev.Bytes - headerBytes
+	return &volume.Unfinished{Done: h.work.done(data), Total: data, Generation: h.work.after.Token.Generation}
 }
 
 // Discard removes a frozen copy.
@@ -89,9 +122,12 @@ func (l *LUKS) Sweep() error {
 	return errors.Join(errs...)
 }
 
+// verdict is judge or judgeAny.
+type verdict func([]byte) (*header, *fault.Error)
+
 // examine applies all three views to a file that nobody else can write to.
-func (l *LUKS) examine(ctx context.Context, path string) (*header, error) {
-	h, err := judgeFile(path)
+func (l *LUKS) examine(ctx context.Context, path string, by verdict) (*header, error) {
+	h, err := judgeFile(path, by)
 	if err != nil {
 		return nil, err
 	}
@@ -99,12 +135,12 @@ func (l *LUKS) examine(ctx context.Context, path string) (*header, error) {
 	return h, l.compareViews(ctx, path, h)
 }
 
-func judgeFile(path string) (*header, error) {
+func judgeFile(path string, by verdict) (*header, error) {
 	b, err := readMetadata(path)
 	if err != nil {
 		return nil, err
 	}
-	h, refused := judge(b)
+	h, refused := by(b)
 	if refused != nil {
 		return nil, refused
 	}
@@ -138,14 +174,14 @@ func (l *LUKS) createCopy(name string) (*os.File, error) {
 
 // copyHeader copies the metadata, and of the rest only the areas of the keyslots
 // that the metadata, once accepted, describes; what no opening reads stays a hole.
-func (d *disk) copyHeader(ctx context.Context, f *os.File) (*header, error) {
+func (d *disk) copyHeader(ctx context.Context, f *os.File, by verdict) (*header, error) {
 	if err := f.Truncate(headerBytes); err != nil {
 		return nil, copyFault(err)
 	}
 	if err := d.copyTo(ctx, f, span{0, metadataBytes}); err != nil {
 		return nil, err
 	}
-	h, err := judgeFile(f.Name())
+	h, err := judgeFile(f.Name(), by)
 	if err != nil {
 		return nil, err
 	}

@@ -23,6 +23,7 @@ type Options struct {
 // different volumes; calls for one volume must not overlap.
 type LUKS struct {
 	dir, sys, dev string
+	locks         string // of cryptsetup
 	tools         runner
 	views         views
 	places        sync.Map                             // name of a mapping to the directory it was last seen in
@@ -33,6 +34,8 @@ var (
 	_ volume.Crypt     = (*LUKS)(nil)
 	_ volume.Formatter = (*LUKS)(nil)
 	_ volume.Archive   = (*LUKS)(nil)
+
+	_ volume.Reencryptor = (*LUKS)(nil)
 )
 
 // New does no I/O.
@@ -41,6 +44,7 @@ func New(o Options) *LUKS {
 		dir:   orDefault(o.Dir, "/run/volseal/headers"),
 		sys:   orDefault(o.Sys, "/sys"),
 		dev:   orDefault(o.Dev, "/dev"),
+		locks: lockDir,
 		tools: runner{path: orDefault(o.Path, toolPath)},
 	}
 	l.readTable = l.liveTable

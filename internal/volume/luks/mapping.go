@@ -41,6 +41,9 @@ func (l *LUKS) Mapping(_ context.Context, name string) (volume.Mapping, error) {
 	if m.Backing, err = backing(dir); err != nil {
 		return volume.Mapping{}, err
 	}
+	if err := l.through(&m, dir, name); err != nil {
+		return volume.Mapping{}, err
+	}
 	holders, err := entries(filepath.Join(dir, "holders"))
 	m.Holders = len(holders)
 	return m, err

@@ -21,7 +21,7 @@ import (
 // mapping is left. Reasons beyond those of Reasons: "pending-exists", "busy",
 // "device-changed", "device-shared", "tool".
 func (l *LUKS) Open(ctx context.Context, dev volume.Device, h *volume.Header, keyslot int, pending string, passphrase *envelope.Secret) error {
-	frozen, err := judgeFile(h.Path)
+	frozen, err := judgeAgain(h)
 	if err != nil {
 		return err
 	}
@@ -39,16 +39,33 @@ func (l *LUKS) Open(ctx context.Context, dev volume.Device, h *volume.Header, ke
 	if err := l.mayOpen(ctx, d, h, frozen, keyslot, pending); err != nil {
 		return err
 	}
-	err = l.runAndCompare(ctx, c, h.Path, frozen)
-	if err == nil {
-		err = l.verify(ctx, d, dev, frozen, pending)
-	} else {
-		err = l.explainOpen(ctx, h.Path, keyslot, passphrase, err)
+	switch {
+	case frozen.work != nil:
+		err = l.openUnfinished(ctx, d, dev, h, frozen, pending, passphrase)
+	default:
+		err = l.openFrozen(ctx, c, d, dev, h, frozen, pending, keyslot, passphrase)
 	}
 	if err != nil {
 		return errors.Join(err, l.takeBack(ctx, pending))
 	}
 	return nil
+}
+
+func (l *LUKS) openFrozen(ctx context.Context, c command, d *disk, dev volume.Device, h *volume.Header, frozen *header, pending string, keyslot int, passphrase *envelope.Secret) error {
+	if err := l.runAndCompare(ctx, c, h.Path, frozen); err != nil {
+		return l.explainOpen(ctx, h.Path, keyslot, passphrase, err)
+	}
+	return l.verify(ctx, d, dev, frozen, pending)
+}
+
+// judgeAgain judges a file that was judged before, and so knows whether it may hold
+// an unfinished reencryption.
+func judgeAgain(h *volume.Header) (*header, error) {
+	frozen, err := judgeFile(h.Path, judgeAny)
+	if err == nil && (frozen.work != nil) != (h.Unfinished != nil) {
+		err = refuse(ruleChanged, errors.New("the frozen copy"))
+	}
+	return frozen, err
 }
 
 // runAndCompare opens a header that policy accepts, and has cryptsetup tell at the

@@ -89,7 +89,7 @@ func dmsetup(rename, remove string) string {
 // soundTable is what policy demands of the mapping of dev.
 func (k *kernel) soundTable(dev volume.Device) string {
 	k.t.Helper()
-	frozen, err := judgeFile(k.h.Path)
+	frozen, err := judgeFile(k.h.Path, judge)
 	if err != nil {
 		k.t.Fatal(err)
 	}

@@ -23,9 +23,11 @@ type header struct {
 	sum        [sha256.Size]byte // of both copies
 	uuid       string
 	canonical  []byte // its metadata
+	key        string // the digest of the volume key
 	digestID   int    // names the volume key in the kernel's keyring
 	areas      []span // of its keyslots
 	candidates []volume.Candidate
+	work       *work // of a reencryption that has not finished, or nil
 }
 
 // judge applies policy to the first 32 KiB of a header. It reads no key, asks
@@ -35,10 +37,21 @@ func judge(b []byte) (*header, *fault.Error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.candidates, err = m.candidates(h.uuid); err != nil {
+	return h, m.judgeTokens(h)
+}
+
+// judge is judge for metadata that was decoded already.
+func (m *metadata) judge(uuid string, canonical []byte) (*header, *fault.Error) {
+	h, err := m.judgeLayout(uuid, canonical)
+	if err != nil {
 		return nil, err
 	}
-	return h, nil
+	return h, m.judgeTokens(h)
+}
+
+func (m *metadata) judgeTokens(h *header) (err *fault.Error) {
+	h.candidates, err = m.candidates(h.uuid)
+	return err
 }
 
 // judgeLayout judges everything but the tokens, which a header under
@@ -52,20 +65,29 @@ func judgeLayout(b []byte) (*metadata, *header, *fault.Error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	h, err := m.judgeLayout(c.uuid, canonical)
+	if err != nil {
+		return nil, nil, err
+	}
+	h.sum = sha256.Sum256(b)
+	return &m, h, nil
+}
+
+func (m *metadata) judgeLayout(uuid string, canonical []byte) (*header, *fault.Error) {
 	for _, check := range []func() *fault.Error{m.checkConfig, m.checkSegments} {
 		if err := check(); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	areas, err := m.checkKeyslots()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	id, err := m.checkDigests()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return &m, &header{sum: sha256.Sum256(b), uuid: c.uuid, canonical: canonical, digestID: id, areas: areas}, nil
+	return &header{uuid: uuid, canonical: canonical, key: m.Digests[strconv.Itoa(id)].Digest, digestID: id, areas: areas}, nil
 }
 
 func (m *metadata) checkConfig() *fault.Error {
@@ -160,7 +182,7 @@ func (m *metadata) checkDigests() (id int, _ *fault.Error) {
 			return 0, refuse(ruleDigestCount, fmt.Errorf("digest %.32q", name))
 		}
 		id = n
-		if d.Type != "pbkdf2" || d.Hash != hash || !iterationsBounded(d.Iterations) || !base64Of(d.Salt, saltBytes) || !base64Of(d.Digest, digestBytes) {
+		if !d.formed() {
 			return 0, refuse(ruleDigestKind, fmt.Errorf("%.32q, %.32q, %d", d.Type, d.Hash, d.Iterations))
 		}
 		covered := slices.Sorted(slices.Values(d.Keyslots))
@@ -169,6 +191,10 @@ func (m *metadata) checkDigests() (id int, _ *fault.Error) {
 		}
 	}
 	return id, nil
+}
+
+func (d digest) formed() bool {
+	return d.Type == "pbkdf2" && d.Hash == hash && iterationsBounded(d.Iterations) && base64Of(d.Salt, saltBytes) && base64Of(d.Digest, digestBytes)
 }
 
 func iterationsBounded(n int) bool { return n >= kdfIterations && n <= maxIterations }

@@ -87,7 +87,7 @@ var refusals = map[rule]refusal{
 	ruleLabel:           {"The header has a label or a subsystem, which volseal does not set.", "If you set it with cryptsetup config, set it back to empty."},
 	ruleCopies:          {"The two copies of the header differ.", "A write to the header was cut short, or one copy was edited. volseal header verify says which; volseal header restore puts a backup back."},
 	ruleJSON:            {"The header's metadata is not strict JSON.", hintTampered},
-	ruleRequirements:    {"The header demands features beyond what volseal uses, such as an unfinished reencryption.", "If a reencryption of this volume is under way, let it finish. Else somebody faked one, an old attack: do not open the volume by other means."},
+	ruleRequirements:    {"The header demands features beyond what volseal uses, such as an unfinished reencryption.", "If its host was reencrypting it and is lost, have that go on here, as root: volseal rotate NAME --reencrypt. Else somebody faked one, an old attack: do not open the volume by other means."},
 	ruleConfigFlags:     {"The header stores activation flags, which volseal does not set.", "If you stored them with cryptsetup --persistent, clear them; else treat the volume as tampered with."},
 	ruleForm:            {"The header's metadata has fields that are unknown, missing or of another type.", hintTampered},
 	ruleConfig:          {"The header's areas have other sizes than volseal makes them.", hintOther},

@@ -50,9 +50,14 @@ func (l *LUKS) Wiped(_ context.Context, mapping string) (bool, error) {
 	if err != nil {
 		return false, failed("read the table of the mapping", err)
 	}
-	f := strings.Fields(live)
 	const target, keyField = 2, 4
-	return len(f) > keyField && f[target] == "crypt" && f[keyField] == strings.Repeat("0", 2*keyBytes), nil
+	for line := range strings.Lines(live) {
+		f := strings.Fields(line)
+		if len(f) <= keyField || f[target] != "crypt" || f[keyField] != strings.Repeat("0", 2*keyBytes) {
+			return false, nil
+		}
+	}
+	return live != "", nil
 }
 
 // cipherForm is what the kernel takes for one (dm-crypt.rst), and safe to print.
@@ -75,7 +80,7 @@ func (l *LUKS) Cipher(_ context.Context, mapping string) (string, error) {
 
 // Resume is Open for a mapping that is there already. Reasons as Open's.
 func (l *LUKS) Resume(ctx context.Context, dev volume.Device, h *volume.Header, keyslot int, mapping string, passphrase *envelope.Secret) error {
-	frozen, err := judgeFile(h.Path)
+	frozen, err := judgeFile(h.Path, judge)
 	if err != nil {
 		return err
 	}

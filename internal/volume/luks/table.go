@@ -3,6 +3,7 @@
 package luks
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -20,7 +21,9 @@ import (
 // its place in a keyring, which is gone by now, and so does not appear; a key
 // in hexadecimal would be readable by every later root and is refused.
 type table struct {
+	from         int64 // sectors from the beginning of the data; 0 but for a reencryption
 	sectors      int64
+	hot          bool // no line of a table can be had for it
 	uuid         string
 	digestID     int
 	major, minor uint32
@@ -37,15 +40,49 @@ func tableOf(dev volume.Device, h *header) table {
 // fields before the optional parameters, whose order the kernel chooses.
 func (t table) fields() []string {
 	return []string{
-		"0", strconv.FormatInt(t.sectors, 10), "crypt", cipher,
+		strconv.FormatInt(t.from, 10), strconv.FormatInt(t.sectors, 10), "crypt", cipher,
 		fmt.Sprintf(":%d:logon:cryptsetup:%s-d%d", keyBytes, t.uuid, t.digestID),
-		"0", fmt.Sprintf("%d:%d", t.major, t.minor),
-		strconv.Itoa(headerBytes / sectorUnit),
+		strconv.FormatInt(t.from, 10), fmt.Sprintf("%d:%d", t.major, t.minor),
+		strconv.FormatInt(headerBytes/sectorUnit+t.from, 10),
 	}
 }
 
 func tableOptions() []string {
 	return []string{"no_read_workqueue", "no_write_workqueue", "sector_size:" + strconv.Itoa(sectorBytes)}
+}
+
+// workTables are the lines of a volume whose reencryption has not finished: the
+// beginning of the data under the new key, the rest under the old one.
+func workTables(dev volume.Device, h *header) []table {
+	var all []table
+	for _, s := range h.work.stretches {
+		end := s.to
+		if end == 0 {
+			end = dev.Bytes - headerBytes
+		}
+		all = append(all, table{
+			from: s.from / sectorUnit, sectors: (end - s.from) / sectorUnit,
+			uuid: h.uuid, digestID: s.digest, hot: s.hot, major: dev.Major, minor: dev.Minor,
+		})
+	}
+	return all
+}
+
+// matchAll compares all lines of a table.
+func matchAll(want []table, live string) error {
+	lines := strings.Split(strings.TrimSuffix(live, "\n"), "\n")
+	if len(lines) != len(want) {
+		return fmt.Errorf("%d targets, want %d", len(lines), len(want))
+	}
+	for i, w := range want {
+		if w.hot {
+			return errors.New("a hot zone is still to be recovered")
+		}
+		if err := w.matches(lines[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // matches compares to the last word. On a mismatch it says where, and shows

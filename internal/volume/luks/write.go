@@ -27,7 +27,7 @@ import (
 // batch mode; here only blank blocks are overwritten, checked through the same
 // exclusive opening.
 func (l *LUKS) WriteHeader(ctx context.Context, dev volume.Device, path string) error {
-	if _, err := l.examine(ctx, path); err != nil {
+	if _, err := l.examine(ctx, path, judge); err != nil {
 		return err // never write what Freeze would refuse to read back
 	}
 	image, err := readImage(path)

@@ -29,6 +29,8 @@ type bus interface {
 	// job queues a job that replaces conflicting ones, waits for its end, and
 	// returns its result in systemd's words.
 	job(ctx context.Context, v verb, unit string) (result string, err error)
+	// transient makes a unit and starts it, and waits like job.
+	transient(ctx context.Context, unit string, properties []systemd.Property) (result string, err error)
 	reload(ctx context.Context) error
 	// state is systemd's word on the whole system: starting, running, degraded, stopping, …
 	state(ctx context.Context) (string, error)
@@ -79,14 +81,26 @@ func authenticated(life context.Context, end context.CancelFunc, socket string) 
 }
 
 func (c *connection) job(ctx context.Context, v verb, unit string) (string, error) {
-	done := make(chan string, 1)
 	queue := c.StartUnitContext
 	if v == stop {
 		queue = c.StopUnitContext
 	}
+	done := make(chan string, 1)
 	if _, err := queue(ctx, unit, "replace", done); err != nil {
 		return "", err
 	}
+	return c.ended(ctx, done)
+}
+
+func (c *connection) transient(ctx context.Context, unit string, properties []systemd.Property) (string, error) {
+	done := make(chan string, 1)
+	if _, err := c.StartTransientUnitContext(ctx, unit, "fail", properties, done); err != nil {
+		return "", err
+	}
+	return c.ended(ctx, done)
+}
+
+func (c *connection) ended(ctx context.Context, done <-chan string) (string, error) {
 	select {
 	case result := <-done:
 		return result, nil

@@ -116,6 +116,8 @@ func greet(in *bufio.Reader, conn net.Conn) bool {
 			answer = "REJECTED EXTERNAL\r\n"
 		case words[0] == "AUTH":
 			answer = "OK 0123456789abcdef0123456789abcdef\r\n"
+		case words[0] == "NEGOTIATE_UNIX_FD":
+			answer = "AGREE_UNIX_FD\r\n"
 		case words[0] == "BEGIN":
 			return true
 		}
@@ -139,7 +141,7 @@ func (p *pid1) handle(conn net.Conn, m *dbus.Message) {
 			return
 		}
 		p.reply(conn, m)
-	case "StartUnit", "StopUnit":
+	case "StartUnit", "StopUnit", "StartTransientUnit":
 		p.job(conn, m, member)
 	default:
 		p.fail(conn, m, &dbus.Error{Name: "org.freedesktop.DBus.Error.UnknownMethod"})

@@ -79,12 +79,12 @@ func TestJob(t *testing.T) {
 		t.Error(got)
 	}
 	for state, want := range map[string]bool{"active": true, "activating": true, "deactivating": true, "inactive": false, "failed": false} {
-		p.properties = map[string]dbus.Variant{"ActiveState": dbus.MakeVariant(state)}
+		p.has(map[string]dbus.Variant{"ActiveState": dbus.MakeVariant(state)})
 		if running, err := m.Running(deadline(t), "orders"); err != nil || running != want {
 			t.Errorf("%s: %v, %v", state, running, err)
 		}
 	}
-	p.properties = map[string]dbus.Variant{}
+	p.has(map[string]dbus.Variant{})
 	if running, err := m.Running(deadline(t), "orders"); err == nil {
 		t.Errorf("nothing known passes for %v", running)
 	}
@@ -94,7 +94,7 @@ func TestJob(t *testing.T) {
 	}
 	p.answers("failed", "")
 	classified(t, "failed", m.Run(deadline(t), j), fault.Unknown)
-	p.state = "stopping"
+	p.is("stopping")
 	if err := m.Run(deadline(t), j); !strings.Contains(fmt.Sprint(err), ErrStopping.Error()) {
 		t.Errorf("begun while the host stops: %v", err)
 	}

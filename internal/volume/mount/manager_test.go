@@ -95,7 +95,7 @@ func classified(t *testing.T, name string, err error, want fault.Class) {
 // TestStartAtShutdown protects the shutdown: no mount is asked for any more.
 func TestStartAtShutdown(t *testing.T) {
 	p := newPID1(t)
-	p.state = "stopping"
+	p.is("stopping")
 	m := manager(t, p)
 	if err := m.Start(deadline(t), at); !errors.Is(err, ErrStopping) {
 		t.Errorf("error = %v", err)

@@ -20,14 +20,13 @@ import (
 type pid1 struct {
 	t      *testing.T
 	socket string
-	state  string
 	calls  chan string
-
-	properties map[string]dbus.Variant // of every unit
 
 	serving sync.WaitGroup // connections
 
 	mu     sync.Mutex
+	state  string                                                     // of the manager
+	units  map[string]dbus.Variant                                    // properties of every unit
 	answer func(method, unit string) (result string, err *dbus.Error) // result "": the job does not end
 	conns  []net.Conn
 	serial uint32
@@ -70,6 +69,26 @@ func (p *pid1) answers(result string, errorName string) {
 		}
 		return result, nil
 	}
+}
+
+// is sets the state of the manager.
+func (p *pid1) is(state string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.state = state
+}
+
+// has sets the properties of every unit.
+func (p *pid1) has(properties map[string]dbus.Variant) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.units = properties
+}
+
+func (p *pid1) facts() (state string, units map[string]dbus.Variant) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state, p.units
 }
 
 func (p *pid1) ask(method, unit string) (string, *dbus.Error) {
@@ -129,11 +148,12 @@ func greet(in *bufio.Reader, conn net.Conn) bool {
 
 func (p *pid1) handle(conn net.Conn, m *dbus.Message) {
 	member, _ := m.Headers[dbus.FieldMember].Value().(string)
+	state, units := p.facts()
 	switch member {
 	case "Get":
-		p.reply(conn, m, dbus.MakeVariant(p.state))
+		p.reply(conn, m, dbus.MakeVariant(state))
 	case "GetAll":
-		p.reply(conn, m, p.properties)
+		p.reply(conn, m, units)
 	case "Reload":
 		p.calls <- "Reload"
 		if _, err := p.ask(member, ""); err != nil {

@@ -13,12 +13,12 @@ import (
 // systemd holds is read as it is told, and what is missing reads as no.
 func TestUnit(t *testing.T) {
 	p := newPID1(t)
-	p.properties = map[string]dbus.Variant{
+	p.has(map[string]dbus.Variant{
 		"LoadState": dbus.MakeVariant("loaded"), "ActiveState": dbus.MakeVariant("active"), "UnitFileState": dbus.MakeVariant("enabled"),
 		"Requires": dbus.MakeVariant([]string{"a.mount", "b.mount"}), "After": dbus.MakeVariant([]string{"a.mount", "c.mount"}),
 		"DropInPaths": dbus.MakeVariant([]string{"/etc/x.conf"}), "NoNewPrivileges": dbus.MakeVariant(true), "WatchdogUSec": dbus.MakeVariant(uint64(60)),
 		"NeedDaemonReload": dbus.MakeVariant(true), "ExecStart": dbus.MakeVariant([][]string{{"x"}}),
-	}
+	})
 	m := manager(t, p)
 	got, err := m.Unit(deadline(t), "x.service")
 	if err != nil {
@@ -52,7 +52,7 @@ func TestUnit(t *testing.T) {
 // A property that systemd does not tell is no reason to believe anything.
 func TestUnitOfFewWords(t *testing.T) {
 	p := newPID1(t)
-	p.properties = map[string]dbus.Variant{}
+	p.has(map[string]dbus.Variant{})
 	m := manager(t, p)
 	if got, err := m.Unit(deadline(t), "x.service"); err != nil || got.Waits("a.mount") || got.Load != "" {
 		t.Errorf("%+v, %v", got, err)

@@ -173,8 +173,8 @@ func (o observed) mayTake(image *Header, order HeaderOrder) error {
 // host that has not opened it yet does not know what another did to it. What is not
 // sound says nothing; anybody could have written it.
 func (w *worker) mayReplace(ctx context.Context, o observed, image *Header, order HeaderOrder) error {
-	if order.AcceptForeign {
-		return nil
+	if err := w.sparesReencryption(ctx, o); err != nil {
+		return err
 	}
 	h, err := w.ports.Crypt.Freeze(ctx, o.device, o.spec.Name)
 	if err != nil {
@@ -185,6 +185,8 @@ func (w *worker) mayReplace(ctx context.Context, o observed, image *Header, orde
 	switch {
 	case err != nil:
 		return exceptBlame(err)
+	case order.AcceptForeign && (h.UUID != image.UUID || h.Key == image.Key || c.Token.Generation <= image.newest()):
+		return nil
 	case h.Key != image.Key:
 		return otherVolumeKey(o.spec.Name)
 	case order.AcceptOlder || c.Token.Generation <= image.newest():
@@ -192,6 +194,27 @@ func (w *worker) mayReplace(ctx context.Context, o observed, image *Header, orde
 	}
 	return integrity("token-generation", fmt.Sprintf("The device holds a sound header of generation %d; the image is of generation %d.", c.Token.Generation, image.newest()),
 		"The header on the device needs no mending. If the older one is meant, say it: --accept-older.")
+}
+
+// sparesReencryption refuses to write over a sound header from the middle of a
+// reencryption, which this host need not know of: nothing else tells by which key to
+// read what. No word accepts that.
+func (w *worker) sparesReencryption(ctx context.Context, o observed) error {
+	h, err := w.ports.Reencryptor.FreezeAny(ctx, o.device, o.spec.Name)
+	if err != nil {
+		return exceptBlame(err)
+	}
+	defer w.ports.Crypt.Discard(h)
+	if h.Unfinished == nil {
+		return nil
+	}
+	if _, err := w.vouch(ctx, o, h); err != nil {
+		return exceptBlame(err)
+	}
+	return &ConflictError{
+		Message: "The device holds a reencryption that has not finished, and this host does not know of: with any other header the data is garbage.",
+		Hint:    "Have it go on here: volseal unlock " + o.spec.Name + ", and once that is refused, volseal rotate " + o.spec.Name + " --reencrypt.",
+	}
 }
 
 // exceptBlame leaves out what only says that a header is not as it should be.

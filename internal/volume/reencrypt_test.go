@@ -4,6 +4,7 @@ package volume
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -424,5 +425,42 @@ func TestReencryptionUnderARevocation(t *testing.T) {
 			w.set(func() { w.work.slow = 0 })
 			rekeyed(t, w, h, dir, 2)
 		})
+	}
+}
+
+// A host that has forgotten a reencryption, or never knew of it, writes no header from
+// before over it, whatever it is told: nothing but that header tells by which key to
+// read what.
+func TestRestoreSparesAReencryption(t *testing.T) {
+	for name, forget := range map[string]func(*Claim){
+		"the claim is from before": func(c *Claim) { c.Reencrypt, c.VolumeKey, c.Generation = Reencryption{}, "", 1 },
+		"there is no claim":        func(c *Claim) { *c = Claim{Version: 1, Name: "orders"} },
+	} {
+		for _, finished := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", finished ", finished), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w, h, dir := ordered(t, RotateOrder{Reencrypt: true})
+					h.await("some of it", reencrypting0)
+					if finished {
+						rekeyed(t, w, h, dir, 2)
+					}
+					h.stop()
+					w.set(func() { w.mounted, w.mapped, w.work.job, w.work.layered = false, false, false, false })
+					intend(t, dir, func(c *Claim) { forget(c); c.Wish = WishSealed })
+					h = startHost(t, w, dir)
+					defer h.stop()
+					before := w.did("restore-begin")
+					for _, o := range []HeaderOrder{{}, {AcceptOlder: true}, {AcceptForeign: true}, {AcceptOlder: true, AcceptForeign: true}} {
+						o.Generation = 1
+						if _, err := h.r.RestoreHeader(t.Context(), "orders", o); err == nil {
+							t.Errorf("%+v is obeyed", o)
+						}
+					}
+					if w.did("restore-begin") != before {
+						t.Errorf("did %v", w.deeds())
+					}
+				})
+			})
+		}
 	}
 }

@@ -255,7 +255,7 @@ func (w *world) Freeze(context.Context, Device, string) (*Header, error) {
 func (i *image) frozen() *Header {
 	h := &Header{UUID: i.uuid, Key: "key" + i.key}
 	if i.unfinished != nil {
-		h.Key, h.Unfinished = "", &Unfinished{Done: i.unfinished.done, Total: workTotal, Generation: i.tokens[1].Generation}
+		h.Key, h.Unfinished = "", &Unfinished{Done: i.unfinished.done, Total: workTotal, Generation: i.tokens[1].Generation, Key: "key" + i.key + "+"}
 	}
 	for _, t := range i.tokens {
 		slot, err := strconv.Atoi(t.Keyslots[0])

@@ -4,6 +4,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -108,9 +109,18 @@ func (w *worker) freeze(ctx context.Context, o observed) (*Header, error) {
 	}
 	if err := o.expects(h); err != nil {
 		w.ports.Crypt.Discard(h)
+		if o.ended(h) && o.claim.Reencrypt.wanted() { // whoever had it go on could not know; a backup may be put back
+			err = errors.Join(err, w.update(func(c *Claim) { c.Reencrypt = Reencryption{} }))
+		}
 		return nil, w.rejected(o, err)
 	}
 	return h, nil
+}
+
+// ended reports that the header is from the middle of a reencryption that has ended
+// here: its key from before encrypts nothing any more.
+func (o observed) ended(h *Header) bool {
+	return h.Unfinished != nil && o.claim.VolumeKey != "" && h.Unfinished.Key == o.claim.VolumeKey
 }
 
 // expects refuses a header of another volume than the one this host knows.
@@ -129,7 +139,7 @@ func (o observed) expectsKey(h *Header) error {
 	if r := o.claim.Reencrypt; r.Stage == ReencryptBegun {
 		older = h.Unfinished == nil && h.newest() < r.Generation
 	}
-	if !older {
+	if !older && !o.ended(h) {
 		return nil
 	}
 	return otherVolumeKey(o.spec.Name)

@@ -146,8 +146,9 @@ type Header struct {
 
 // Unfinished is how far a reencryption is.
 type Unfinished struct {
-	Done, Total int64 // bytes of data under the new volume key, and in all
-	Generation  int   // of the token that the volume will have
+	Done, Total int64  // bytes of data under the new volume key, and in all
+	Generation  int    // of the token that the volume will have
+	Key         string // the digest of the volume key that it will have
 }
 
 // Fingerprint is SHA-256 of a header's metadata and of the areas of its first keyslots.

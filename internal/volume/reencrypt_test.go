@@ -464,3 +464,31 @@ func TestRestoreSparesAReencryption(t *testing.T) {
 		}
 	}
 }
+
+// The header from the middle of a reencryption that has ended here, put back, is refused
+// also when an operator has it go on: it would decrypt most of the data by the key from
+// before, and make garbage of it. The backup from after can be put back.
+func TestReencryptionThatEndedIsNotAdopted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, h, dir := ordered(t, RotateOrder{Reencrypt: true})
+		h.await("some of it", reencrypting0)
+		var half []byte
+		w.set(func() { half = w.header })
+		rekeyed(t, w, h, dir, 2)
+		h.stop()
+		w.set(func() { w.mounted, w.mapped, w.header = false, false, half })
+		opened, runs := w.did("open"), w.did("run")
+		h = startHost(t, w, dir)
+		defer h.stop()
+		h.await("refused", func(s Status) bool { return s.Phase == Quarantined && s.Reason == ReasonUnfinished })
+		h.rotate(RotateOrder{Reencrypt: true})
+		h.await("refused again", func(s Status) bool { return s.Phase == Quarantined && s.Reason == "volume-key" })
+		if w.did("open") != opened || w.did("run") != runs || w.data != "rows" {
+			t.Errorf("did %v, data %q", w.deeds(), w.data)
+		}
+		if _, err := h.r.RestoreHeader(t.Context(), "orders", HeaderOrder{}); err != nil {
+			t.Fatal(err)
+		}
+		rekeyed(t, w, h, dir, 2)
+	})
+}

@@ -98,7 +98,7 @@ func (h *header) unfinished(dev volume.Device) *volume.Unfinished {
 		return nil
 	}
 	data := dev.Bytes - headerBytes
-	return &volume.Unfinished{Done: h.work.done(data), Total: data, Generation: h.work.after.Token.Generation}
+	return &volume.Unfinished{Done: h.work.done(data), Total: data, Generation: h.work.after.Token.Generation, Key: h.work.newKey}
 }
 
 // Discard removes a frozen copy.

@@ -92,6 +92,7 @@ type work struct {
 	stretches     []stretch
 	before, after volume.Candidate
 	newDigest     int
+	newKey        string // what that digest is
 	identity      []byte // canonical: all of it but how far it is
 }
 
@@ -210,7 +211,7 @@ func judgeUnfinished(c copyOf) (*header, *fault.Error) {
 		return nil, err
 	}
 	h.digestID, _ = number(after.digest)
-	w.newDigest = h.digestID
+	w.newDigest, w.newKey = h.digestID, u.Digests[after.digest].Digest
 	if w.stretches, err = u.stretches(before, after); err != nil {
 		return nil, err
 	}

@@ -37,6 +37,9 @@ func (l *LUKS) BeginReencryption(ctx context.Context, dev volume.Device, path st
 			os.Remove(image)
 		}
 	}()
+	if err := settleCopies(image); err != nil { // an earlier attempt may have been cut short
+		return err
+	}
 	if err := l.setTokens(ctx, image, []envelope.Token{keep}); err != nil {
 		return err
 	}

@@ -144,9 +144,19 @@ func writeMetadata(image string, b, text []byte) error {
 		area := c[binaryBytes:]
 		clear(area[copy(area, text):])
 		binary.BigEndian.PutUint64(c[offSequence:], binary.BigEndian.Uint64(c[offSequence:])+1)
-		sum := checksum(c) // takes its own field for zeros; the rest of which they are already
-		copy(c[offChecksum:], sum[:])
+		sign(c)
 	}
+	return writeCopies(image, b)
+}
+
+// sign puts a copy's checksum in its place.
+func sign(c []byte) {
+	sum := checksum(c) // takes its own field for zeros; the rest of which they are already
+	copy(c[offChecksum:], sum[:])
+}
+
+// writeCopies puts both copies of a header into an image of ours.
+func writeCopies(image string, b []byte) error {
 	f, err := os.OpenFile(image, os.O_WRONLY, 0)
 	if err != nil {
 		return copyFault(err)

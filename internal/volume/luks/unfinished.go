@@ -153,8 +153,9 @@ func newestCopy(b []byte) (copyOf, *fault.Error) {
 }
 
 // settleCopies makes the two copies in an image of ours equal where the writing of
-// one was cut short at the end of a reencryption. Anything else it leaves for
-// policy to refuse.
+// one was cut short in a reencryption, and of the age of the newer one: what
+// is written over the device next must not be two ages from what is there. Anything
+// else it leaves for policy to refuse.
 func settleCopies(image string) error {
 	b, err := readMetadata(image)
 	if err != nil {
@@ -170,13 +171,14 @@ func settleCopies(image string) error {
 	} else {
 		copyOver(b[:areaBytes], b[areaBytes:metadataBytes], primaryMagic, 0)
 	}
-	return writeMetadata(image, b, c.json)
+	return writeCopies(image, b)
 }
 
 func copyOver(to, from []byte, magic string, offset uint64) {
 	copy(to, from)
 	copy(to, magic)
 	binary.BigEndian.PutUint64(to[offOffset:], offset)
+	sign(to)
 }
 
 func judgeUnfinished(c copyOf) (*header, *fault.Error) {

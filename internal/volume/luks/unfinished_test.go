@@ -464,3 +464,49 @@ func TestBeginAfterATornWrite(t *testing.T) {
 		t.Fatal(detail(err))
 	}
 }
+
+// Two power cuts in a row, in cryptsetup's last write of a header and then in ours that
+// takes the old token out, leave a header that opens: no two copies of it were ever
+// more than one age apart.
+func TestEndAfterATornWrite(t *testing.T) {
+	t.Parallel()
+	begun, done := begunHeader(t), begunHeader(t)
+	finished(done)
+	h := append(luksedit.Header{}, begun...)
+	h.SetNumber(luksedit.Secondary, luksedit.Sequence, 10)
+	done.SetNumber(luksedit.Primary, luksedit.Sequence, 11)
+	copy(h[:areaBytes], done[:areaBytes])
+	image, err := begunImage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(raw, h)
+	disk := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(disk, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(disk, testBytes); err != nil {
+		t.Fatal(err)
+	}
+	is, refused := judgeAny(h)
+	if refused != nil {
+		t.Fatal(detail(refused))
+	}
+	path := filepath.Join(t.TempDir(), "images", "ended")
+	dev := volume.Device{Path: disk, Bytes: testBytes}
+	if err := newLUKS(t).Retoken(t.Context(), dev, path, []envelope.Token{is.candidates[0].Token}); err != nil {
+		t.Fatal(detail(err))
+	}
+	ended, err := luksedit.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(h[areaBytes:], ended[areaBytes:metadataBytes]) // which is written first
+	if is, err := judgeAny(h); err != nil || len(is.candidates) != 1 {
+		t.Errorf("%+v, %v", is, detail(err))
+	}
+}

@@ -124,6 +124,9 @@ func (w *worker) quarantine(err error, seq uint64) {
 	uerr := w.update(func(c *Claim) {
 		if c.Quarantine == nil && w.status.WishSeq == seq {
 			c.Quarantine, set = q, true
+			if c.Reencrypt.adopted() {
+				c.Reencrypt = Reencryption{} // it cannot go on; let a backup be put back, or another word be said
+			}
 		}
 	})
 	if !set {

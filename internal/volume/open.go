@@ -4,7 +4,6 @@ package volume
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -109,9 +108,6 @@ func (w *worker) freeze(ctx context.Context, o observed) (*Header, error) {
 	}
 	if err := o.expects(h); err != nil {
 		w.ports.Crypt.Discard(h)
-		if o.ended(h) && o.claim.Reencrypt.wanted() { // whoever had it go on could not know; a backup may be put back
-			err = errors.Join(err, w.update(func(c *Claim) { c.Reencrypt = Reencryption{} }))
-		}
 		return nil, w.rejected(o, err)
 	}
 	return h, nil
@@ -329,6 +325,9 @@ func (w *worker) claimReady(o observed, h *Header, c Candidate) error {
 		cl.Generation, cl.Stage = c.Token.Generation, StageReady
 		if cl.VolumeKey != "" && h.Key != "" {
 			cl.VolumeKey = h.Key // a later reencryption, on another host
+		}
+		if h.Unfinished != nil && cl.Reencrypt.adopted() {
+			cl.Reencrypt.Generation = h.Unfinished.Generation
 		}
 		cl.Revocation = nil // it was proved, and nothing of it is suspended
 		cl.Making = nil

@@ -59,6 +59,10 @@ func (r Reencryption) wanted() bool { return r.Stage != ReencryptNone }
 // onDevice reports that there may be two volume keys in the header.
 func (r Reencryption) onDevice() bool { return r.Stage == ReencryptHeader || r.Stage == ReencryptBegun }
 
+// adopted reports that it goes on by an operator's word alone: this host did not begin
+// it, and has not opened the volume with it yet.
+func (r Reencryption) adopted() bool { return r.Stage == ReencryptBegun && r.Generation == 0 }
+
 func (r Reencryption) validate() error {
 	switch r.Stage {
 	case ReencryptNone:

@@ -467,28 +467,82 @@ func TestRestoreSparesAReencryption(t *testing.T) {
 
 // The header from the middle of a reencryption that has ended here, put back, is refused
 // also when an operator has it go on: it would decrypt most of the data by the key from
-// before, and make garbage of it. The backup from after can be put back.
+// before, and make garbage of it. So is one that is older than what was seen here. The
+// backup from after can then be put back.
 func TestReencryptionThatEndedIsNotAdopted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w, h, dir := ordered(t, RotateOrder{Reencrypt: true})
-		h.await("some of it", reencrypting0)
-		var half []byte
-		w.set(func() { half = w.header })
-		rekeyed(t, w, h, dir, 2)
-		h.stop()
-		w.set(func() { w.mounted, w.mapped, w.header = false, false, half })
-		opened, runs := w.did("open"), w.did("run")
-		h = startHost(t, w, dir)
-		defer h.stop()
-		h.await("refused", func(s Status) bool { return s.Phase == Quarantined && s.Reason == ReasonUnfinished })
-		h.rotate(RotateOrder{Reencrypt: true})
-		h.await("refused again", func(s Status) bool { return s.Phase == Quarantined && s.Reason == "volume-key" })
-		if w.did("open") != opened || w.did("run") != runs || w.data != "rows" {
-			t.Errorf("did %v, data %q", w.deeds(), w.data)
-		}
-		if _, err := h.r.RestoreHeader(t.Context(), "orders", HeaderOrder{}); err != nil {
-			t.Fatal(err)
-		}
-		rekeyed(t, w, h, dir, 2)
-	})
+	for reason, change := range map[string]func(*Claim){
+		"volume-key":       func(*Claim) {},
+		"token-generation": func(c *Claim) { c.VolumeKey, c.Generation = "", 3 },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w, h, dir := ordered(t, RotateOrder{Reencrypt: true})
+			h.await("some of it", reencrypting0)
+			var half []byte
+			w.set(func() { half = w.header })
+			rekeyed(t, w, h, dir, 2)
+			h.stop()
+			w.set(func() { w.mounted, w.mapped, w.header = false, false, half })
+			intend(t, dir, change)
+			opened, runs := w.did("open"), w.did("run")
+			h = startHost(t, w, dir)
+			defer h.stop()
+			h.await("refused", func(s Status) bool { return s.Phase == Quarantined && s.Reason == ReasonUnfinished })
+			h.rotate(RotateOrder{Reencrypt: true})
+			h.await("refused again", func(s Status) bool { return s.Phase == Quarantined && s.Reason == reason })
+			if w.did("open") != opened || w.did("run") != runs || w.data != "rows" || claimOf(t, dir).Reencrypt.wanted() {
+				t.Errorf("%s: did %v, data %q, claim %+v", reason, w.deeds(), w.data, claimOf(t, dir))
+			}
+			if reason != "volume-key" {
+				return
+			}
+			if _, err := h.r.RestoreHeader(t.Context(), "orders", HeaderOrder{}); err != nil {
+				t.Fatal(err)
+			}
+			rekeyed(t, w, h, dir, 2)
+		})
+	}
+}
+
+// A reencryption of our own is not forgotten for whatever is put over its header, and
+// neither is one that was adopted, once the volume was open with it.
+func TestReencryptionIsNotForgotten(t *testing.T) {
+	for _, adopted := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w, h, dir := ordered(t, RotateOrder{Reencrypt: true})
+			h.await("some of it", reencrypting0)
+			if adopted {
+				h.stop()
+				w.set(func() { w.mounted, w.mapped, w.work.job, w.work.layered = false, false, false, false })
+				intend(t, dir, func(c *Claim) { *c = Claim{Version: 1, Name: "orders", Wish: WishMounted} })
+				h = startHost(t, w, dir)
+				h.await("refused", func(s Status) bool { return s.Phase == Quarantined })
+				h.rotate(RotateOrder{Reencrypt: true})
+				h.await("mounted", func(s Status) bool { return s.Phase == Mounted })
+			}
+			h.stop()
+			claims, err := NewClaims(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			old, err := claims.Find("orders", "", 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw, err := os.ReadFile(old)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.set(func() {
+				w.mounted, w.mapped, w.work.job, w.work.layered = false, false, false, false
+				w.header = raw
+			})
+			h = startHost(t, w, dir)
+			defer h.stop()
+			h.do(VerbAcceptHeader)
+			h.await("refused", func(s Status) bool { return s.Phase == Quarantined && s.Reason == "volume-key" })
+			if c := claimOf(t, dir); c.Reencrypt.Stage != ReencryptBegun || c.Reencrypt.Generation != 2 {
+				t.Errorf("adopted %v: %+v", adopted, c.Reencrypt)
+			}
+		})
+	}
 }

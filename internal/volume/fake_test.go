@@ -319,6 +319,9 @@ func (w *world) Open(_ context.Context, _ Device, h *Header, _ int, _ string, p 
 	if w.is(func() bool { return w.slotBroken }) {
 		return &fault.Error{Class: fault.Integrity, Reason: "keyslot-passphrase", Cause: "The keyslot does not open."}
 	}
+	if w.is(func() bool { return w.work.layered }) {
+		return &fault.Error{Class: fault.Unknown, Reason: "busy", Cause: "The device is in use."}
+	}
 	return w.change("open", func() {
 		w.pending, w.orphaned, w.uuid = true, false, h.UUID
 		if !w.readable() {

@@ -249,7 +249,7 @@ func (w *worker) openWith(ctx context.Context, o observed, h *Header, c Candidat
 
 // openPending opens, and finishes an init that is under way.
 func (w *worker) openPending(ctx context.Context, o observed, h *Header, c Candidate, proof *envelope.Proof) error {
-	if h.Unfinished != nil { // what a kill left, if the host did not boot since
+	if o.claim.Reencrypt.Stage == ReencryptBegun { // what a kill left, if the host did not boot since
 		if err := w.ports.Reencryptor.CloseLayers(ctx, o.spec.Mapping(), h.UUID); err != nil {
 			return err
 		}

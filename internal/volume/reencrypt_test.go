@@ -546,3 +546,19 @@ func TestReencryptionIsNotForgotten(t *testing.T) {
 		})
 	}
 }
+
+// A job that was killed when all was done but for its devices leaves them upon the disk;
+// they go before the volume is opened, whoever closed that.
+func TestReencryptionKilledAtItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, h, dir := ordered(t, RotateOrder{Reencrypt: true})
+		h.await("at work", func(Status) bool { return w.is(func() bool { return w.work.job }) })
+		h.stop()
+		w.set(func() { w.mounted = false })
+		time.Sleep(time.Minute) // the job ends
+		w.set(func() { w.mapped, w.work.layered = false, true })
+		h = startHost(t, w, dir)
+		defer h.stop()
+		rekeyed(t, w, h, dir, 2)
+	})
+}

@@ -248,13 +248,13 @@ func (w *worker) putReencryption(ctx context.Context, o observed, c Candidate, p
 		return err
 	}
 	path := w.ports.Claims.Image(o.spec.Name, intendedImage)
+	same, mac, err := proof.Derive(c.Token.Salt) // now: to build the image may take longer than the proof is good for
+	if err != nil {
+		return err
+	}
+	same.Destroy()
+	defer mac.Destroy()
 	seal := func(keyslot int, meaning []byte) (envelope.Token, error) {
-		passphrase, mac, err := proof.Derive(c.Token.Salt)
-		if err != nil {
-			return envelope.Token{}, err
-		}
-		passphrase.Destroy()
-		defer mac.Destroy()
 		t := c.Token
 		t.Keyslots, t.Generation, t.MAC = []string{strconv.Itoa(keyslot)}, t.Generation+1, nil
 		return t, t.Seal(mac, meaning)

@@ -31,7 +31,7 @@ func (w *World) SetFault(ctx context.Context, service, fault string) error {
 	if err := w.faults.Set(service, inService); err != nil {
 		return badFault(fmt.Errorf("%w; on the wire: off, blackhole, reset or latency=D", err))
 	}
-	return target.set(ctx, onWire)
+	return target.set(ctx, onWire, fault != "off")
 }
 
 func badFault(err error) error {

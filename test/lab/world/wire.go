@@ -5,6 +5,7 @@ package world
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 // wire is the proxy in front of a service, where its faults on the way happen.
 type wire struct {
 	proxy *toxiproxy.Proxy
+	slow  bool // answers are under way that are held back
 }
 
 // newWire starts a proxy to upstream (host:port) on a loopback port.
@@ -25,7 +27,7 @@ func newWire(name, upstream string) (*wire, error) {
 	if err := proxy.Start(); err != nil {
 		return nil, fmt.Errorf("start proxy to %s: %w", name, err)
 	}
-	return &wire{proxy}, nil
+	return &wire{proxy: proxy}, nil
 }
 
 func (w *wire) addr() string { return w.proxy.Listen }
@@ -58,10 +60,19 @@ func toxics(fault string) (list []toxic, ok bool, err error) {
 	}
 }
 
-// set replaces the faults of the wire.
-func (w *wire) set(ctx context.Context, list []toxic) error {
+// set replaces the faults of the wire. Answers that a slow wire held back are let
+// through where all is well from then on; where broken is another fault, in the
+// service maybe, they are lost with their connections: the agent was not to be
+// answered, and would be after all.
+func (w *wire) set(ctx context.Context, list []toxic, broken bool) (err error) {
+	if w.slow && broken {
+		w.proxy.Stop()
+		defer func() { err = errors.Join(err, w.proxy.Start()) }()
+	}
+	w.slow = false
 	w.proxy.Toxics.ResetToxics(ctx)
 	for _, t := range list {
+		w.slow = w.slow || t.Type == "latency"
 		raw, err := json.Marshal(t)
 		if err != nil {
 			return fmt.Errorf("encode wire fault: %w", err)

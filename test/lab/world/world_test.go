@@ -200,6 +200,35 @@ func touch(addr string) error {
 	return err
 }
 
+// What a slow wire held back must not arrive when another fault takes its place: an
+// outage in a scenario would have a hole through which a volume opens.
+func TestSlowAnswersAreLostInTheNextFault(t *testing.T) {
+	w := start(t)
+	client := kms.NewFromConfig(session(t, w, true), func(o *kms.Options) { o.RetryMaxAttempts = 1 })
+	for _, next := range []string{"throttle", "reset", "blackhole", "latency=1h"} {
+		if err := w.SetFault(t.Context(), "kms", "latency=1h"); err != nil {
+			t.Fatal(err)
+		}
+		mark := w.Calls.Mark()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		answered := make(chan error, 1)
+		go func() {
+			_, err := client.ListKeys(ctx, &kms.ListKeysInput{})
+			answered <- err
+		}()
+		for len(w.Calls.Since(mark)) == 0 && ctx.Err() == nil { // until KMS has answered
+			time.Sleep(time.Millisecond)
+		}
+		if err := w.SetFault(t.Context(), "kms", next); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-answered; err == nil || ctx.Err() != nil {
+			t.Errorf("%s after latency: %v, %v", next, err, ctx.Err())
+		}
+		cancel()
+	}
+}
+
 // A fault replaces the one before, on the wire or in the service alike.
 func TestServiceFaults(t *testing.T) {
 	w := start(t)
@@ -219,6 +248,7 @@ func TestServiceFaults(t *testing.T) {
 		{"throttle", "ThrottlingException"},
 		{"error=KMSInternalException", "KMSInternalException"},
 		{"latency=1ms", ""},
+		{nothing, ""},
 		{"error=DisabledException:1", "DisabledException"},
 		{"", ""}, // the one is spent
 		{"throttle", "ThrottlingException"},

@@ -183,7 +183,7 @@ func (h *host) agent(b *testing.B, names []string) *volume.Reconciler {
 	}
 	ring := envelope.NewKeyring(slowKMS{newRememberingKMS()}, envelope.Options{})
 	r := volume.NewReconciler(volume.Ports{
-		Cloud: h, Devices: h, Crypt: h, Formatter: h, Archive: h, Mounts: hostMounts{h}, Keyring: ring,
+		Cloud: h, Devices: h, Crypt: h, Formatter: h, Archive: h, Reencryptor: h, Mounts: hostMounts{h}, Keyring: ring,
 		Claims: claims, Keys: volume.NewKeyBook(), Recorder: h, Log: slog.New(slog.DiscardHandler),
 	})
 	r.Apply(specs, time.Minute)

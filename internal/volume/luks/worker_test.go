@@ -171,7 +171,7 @@ func (f *onFile) agent(t testing.TB, dir string, kms envelope.KMS) (r *volume.Re
 	}
 	ring := envelope.NewKeyring(kms, envelope.Options{})
 	r = volume.NewReconciler(volume.Ports{
-		Cloud: f, Devices: f, Crypt: f, Formatter: f, Archive: f, Mounts: onFileMounts{f}, Keyring: ring,
+		Cloud: f, Devices: f, Crypt: f, Formatter: f, Archive: f, Reencryptor: f, Mounts: onFileMounts{f}, Keyring: ring,
 		Claims: claims, Keys: volume.NewKeyBook(), Recorder: f, Log: slog.New(slog.DiscardHandler),
 	})
 	r.Apply([]volume.Spec{{

@@ -82,13 +82,35 @@ func readLayer(dir, name, uuid string) (layer, error) {
 	return layer{name: name, dir: dir, suspended: suspended != "0"}, err
 }
 
+// beneath tells what a mapping lies on. Layers are put in and taken out in one step,
+// and what was read before that step is not to be put together with what was read
+// after it: it looks again until the slaves have not changed meanwhile.
+func (l *LUKS) beneath(m *volume.Mapping, dir, name string) error {
+	const looks = 10
+	for range looks {
+		before, err := slaves(dir)
+		if err != nil {
+			return err
+		}
+		lookErr := l.through(m, dir, name, before)
+		after, err := slaves(dir)
+		switch {
+		case err != nil:
+			return err
+		case slices.Equal(before, after):
+			return lookErr
+		}
+	}
+	return errors.New("read sysfs: the mapping " + name + " changes all the time")
+}
+
 // through follows a mapping's slaves to the disk, where it lies on layers of its
 // own; in the moment in which they are put in or taken out it lies on both. A
 // layer that leads nowhere was cut off the disk by FailLayers.
-func (l *LUKS) through(m *volume.Mapping, dir, name string) error {
-	slaves, err := entries(filepath.Join(dir, "slaves"))
+func (l *LUKS) through(m *volume.Mapping, dir, name string, slaves []string) (err error) {
+	m.Layered, m.Halted = false, false
 	onDM := func(s string) bool { return strings.HasPrefix(s, "dm-") }
-	if err != nil || !slices.ContainsFunc(slaves, onDM) {
+	if m.Backing, err = backingOf(dir, slaves); err != nil || !slices.ContainsFunc(slaves, onDM) {
 		return err
 	}
 	layers, err := l.layersOf(name, m.UUID)
@@ -109,12 +131,12 @@ func (l *LUKS) through(m *volume.Mapping, dir, name string) error {
 		m.Halted = false
 		return nil
 	}
-	m.Backing, err = beneath(all, layers)
+	m.Backing, err = withoutLayers(all, layers)
 	return err
 }
 
-// beneath leaves out what is a layer itself, and what is named twice.
-func beneath(all []volume.Backing, layers []layer) (under []volume.Backing, _ error) {
+// withoutLayers leaves out what is a layer itself, and what is named twice.
+func withoutLayers(all []volume.Backing, layers []layer) (under []volume.Backing, _ error) {
 	for _, is := range layers {
 		major, minor, err := deviceNumber(is.dir)
 		if err != nil {

@@ -6,8 +6,10 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -189,5 +191,39 @@ func TestWorkTables(t *testing.T) {
 	is, _ = judgeAny(hot)
 	if err := matchAll(workTables(dev, is), live); err == nil {
 		t.Error("a hot zone is admitted")
+	}
+}
+
+// The layers go in one step when a reencryption ends. What is read across that step
+// must be what was before it or what is after it: anything else would pass for a
+// mapping of somebody else's, and quarantine a volume that is sound.
+func TestMappingWhileLayersGo(t *testing.T) {
+	root := t.TempDir()
+	writeTree(t, root, layered("0"))
+	ended := filepath.Join(root, "ended")
+	writeTree(t, ended, dm("3", "volseal-orders", ourDMUUID, "0"))
+	step := func(after time.Duration) error {
+		time.Sleep(after)
+		return unix.Renameat2(unix.AT_FDCWD, filepath.Join(root, "block"), unix.AT_FDCWD, filepath.Join(ended, "block"), unix.RENAME_EXCHANGE)
+	}
+	l := New(Options{Sys: root})
+	disk := []volume.Backing{{Major: 259, Minor: 3}}
+	seen := map[bool]int{}
+	for n := range 2000 { // one step in each look, there and back
+		stepped := make(chan error, 1)
+		go func() { stepped <- step(time.Duration(n%200) * time.Microsecond) }()
+		m, err := l.Mapping(t.Context(), "volseal-orders")
+		if err := <-stepped; err != nil {
+			t.Fatal(err)
+		}
+		if err != nil {
+			continue // it was looked at while it went; the next pass looks again
+		}
+		if seen[m.Layered]++; !slices.Equal(m.Backing, disk) {
+			t.Fatalf("the mapping lies on %v, layered: %v", m.Backing, m.Layered)
+		}
+	}
+	if seen[true] == 0 || seen[false] == 0 {
+		t.Errorf("seen %v: the test proves nothing", seen)
 	}
 }

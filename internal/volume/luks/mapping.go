@@ -38,10 +38,7 @@ func (l *LUKS) Mapping(_ context.Context, name string) (volume.Mapping, error) {
 		return volume.Mapping{}, err
 	}
 	m.UUID = luksUUID(dmUUID)
-	if m.Backing, err = backing(dir); err != nil {
-		return volume.Mapping{}, err
-	}
-	if err := l.through(&m, dir, name); err != nil {
+	if err := l.beneath(&m, dir, name); err != nil {
 		return volume.Mapping{}, err
 	}
 	holders, err := entries(filepath.Join(dir, "holders"))
@@ -99,10 +96,16 @@ func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(e
 // leaves a name in slaves/ that leads nowhere, or to another disk that has come
 // under the name since: only one that names the mapping as its holder is meant.
 func backing(dir string) ([]volume.Backing, error) {
-	names, err := entries(filepath.Join(dir, "slaves"))
+	names, err := slaves(dir)
 	if err != nil {
 		return nil, err
 	}
+	return backingOf(dir, names)
+}
+
+func slaves(dir string) ([]string, error) { return entries(filepath.Join(dir, "slaves")) }
+
+func backingOf(dir string, names []string) ([]volume.Backing, error) {
 	var under []volume.Backing
 	for _, n := range names {
 		slave := filepath.Join(dir, "slaves", n)

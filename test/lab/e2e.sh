@@ -7,7 +7,7 @@
 # order in one virtual machine, so a set may reboot it between two files. The
 # regexp picks whole sets, because a file may stand on what the one before left.
 #
-# Two sets run at a time, each in a machine of its own, since each waits for a
+# Three sets run at a time, each in a machine of its own, since each waits for a
 # good part of its time. What a set prints is shown when it has ended, unless it
 # is the only one. A set that measures says so in a line "# alone: why", one that
 # wants another kernel than the cloud's in a line "# kernel: generic".
@@ -86,7 +86,7 @@ side_by_side() {
 	while ((${#names[@]} > 0)); do reap; done
 }
 
-side_by_side $((single ? 1 : ${LANES:-3})) "${sets[@]}"
+side_by_side $((single ? 1 : 3)) "${sets[@]}"
 side_by_side 1 "${alone[@]}" "${again[@]}"
 
 printf '\n%s' "$summary"

@@ -6,6 +6,7 @@
 # systemd, the kernel and PostgreSQL, never through the agent's memory.
 
 set -euo pipefail
+PATH=/usr/lib/postgresql/15/bin:$PATH # not the wrappers in Perl, which cost a second each
 
 # What a scenario tells its successor in the next boot.
 memory=/root/memory
@@ -143,13 +144,21 @@ sql() { runuser -u postgres -- psql -XAtq -c "$1" "${@:2}"; }
 
 database_up() { sql 'select 1'; }
 
-# make_database [OPTION…] makes a PostgreSQL cluster on /var/lib/postgresql, which
-# must be the volume, and starts it. Options are pg_createcluster's.
+# create_cluster NAME DIRECTORY [OPTION…] makes a PostgreSQL cluster there, of the one
+# that the image has. Options are pg_createcluster's.
+create_cluster() {
+	install -d -o postgres -g postgres "${2%/*}"
+	cp -a /usr/share/lab/cluster "$2"
+	sync -f "$2"
+	pg_createcluster -d "$2" "${@:3}" 15 "$1" >/dev/null
+}
+
+# make_database makes a cluster on /var/lib/postgresql, which must be the volume,
+# and starts it.
 make_database() {
 	mountpoint -q /var/lib/postgresql || die "no volume at /var/lib/postgresql"
 	chown postgres:postgres /var/lib/postgresql
-	pg_createcluster 15 main "$@" >/dev/null
-	systemctl enable --quiet postgresql.service
+	create_cluster main /var/lib/postgresql/15/main
 	systemctl start postgresql.service
 	within 60 'PostgreSQL answers' database_up
 }

@@ -100,7 +100,7 @@ findmnt -no OPTIONS $data | grep -q 'ecryptfs_cipher=aes,ecryptfs_key_bytes=32' 
 volseal status orders
 
 say 'PostgreSQL on both'
-make_database -- --no-sync --wal-segsize=1 # each MiB goes through AES twice, and that in software
+make_database
 sql "create table kept as select i as id, '$marker ' || i as what from generate_series(1, 1000) i"
 sql checkpoint
 sync

@@ -23,8 +23,7 @@ runuser -u postgres -- pgbench -n -c 2 -P 5 -T 1800 postgres >/root/pgbench.log 
 bench=$!
 sql_ledger() { runuser -u postgres -- psql -p 5433 -XAtq -c "$1"; }
 ledger_up() { sql_ledger 'select 1'; }
-chown postgres:postgres /srv/ledger
-pg_createcluster -d /srv/ledger/data -p 5433 15 ledger >/dev/null
+create_cluster ledger /srv/ledger/data -p 5433
 systemctl start postgresql@15-ledger.service
 within 60 'the database of ledger answers' ledger_up
 sql_ledger 'create table ledger(id int primary key)'

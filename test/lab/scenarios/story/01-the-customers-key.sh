@@ -13,7 +13,7 @@ paste() {
 # The database that runs on the restored volume, beside the other one.
 cat >/root/restored.sh <<'SH'
 restored_database() {
-	runuser -u postgres -- /usr/lib/postgresql/15/bin/pg_ctl -s -w -D /srv/restored/15/main -l /tmp/restored.log "$1" \
+	runuser -u postgres -- pg_ctl -s -w -D /srv/restored/15/main -l /tmp/restored.log "$1" \
 		-o '-p 5433 -c config_file=/etc/postgresql/15/main/postgresql.conf -c data_directory=/srv/restored/15/main -c external_pid_file=/tmp/restored.pid'
 }
 sql_restored() { runuser -u postgres -- psql -p 5433 -XAtqc "$1"; }

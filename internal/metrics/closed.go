@@ -32,8 +32,11 @@ func (c closed) all() []string {
 }
 
 // answers are the classes of a request's answer.
-func answers() []string {
-	values := []string{classOK}
+func answers() []string { return append([]string{classOK}, failures()...) }
+
+// failures are the classes of what failed.
+func failures() []string {
+	var values []string
 	for _, c := range fault.Classes() {
 		values = append(values, string(c))
 	}

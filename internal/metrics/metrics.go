@@ -143,9 +143,10 @@ func (m *Metrics) start() {
 }
 
 func (m *Metrics) all() []prometheus.Collector {
-	return append(m.volumes.collectors(),
+	return []prometheus.Collector{
 		m.kmsRequests, m.kmsHeld, m.kmsDuration, m.ec2Requests, m.cacheHits, m.cacheMisses, m.evictions,
-		m.stepDuration, m.stepFailures, m.reconciled, m.operator, m.reloadOK, m.reloadTime)
+		m.stepDuration, m.stepFailures, m.reconciled, m.operator, m.reloadOK, m.reloadTime,
+	}
 }
 
 func buildInfo(version, revision string) prometheus.Collector {

@@ -54,7 +54,7 @@ func (m *Metrics) MountRefused(name string, class fault.Class) {
 
 // HeaderRejected records which rule refused a header.
 func (m *Metrics) HeaderRejected(name, reason string) {
-	m.volumes.reject(name, reason)
+	m.volumes.count(m.volumes.headerRejections, name, m.volumes.reasons.of(reason))
 }
 
 // Reconciled records that a pass ended.

@@ -32,7 +32,7 @@ func (m *Metrics) Handler(log *slog.Logger) http.Handler {
 		Timeout:             scrapeTimeout,
 		DisableCompression:  true, // the scraper is on this host, or near
 	})
-	all := m.volumes.headerRejections.after(registry)
+	all := followed(registry, m.volumes.families()...)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Del("Accept") // every scraper reads the text format, and the steady part has no other

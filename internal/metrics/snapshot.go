@@ -29,7 +29,7 @@ func newSnapshotCollector(snapshot func() volume.Snapshot) snapshotCollector {
 		rotating:  desc("volseal_volume_rotation_pending", "Whether a rotation of the volume's keys is under way: 1 or 0.", "volume"),
 		keys:      desc("volseal_key_state", "The state of a CMK, by its key id: 1 for that state, 0 for the others.", "key", "state"),
 		rotationClass: desc("volseal_volume_rotation_error",
-			"The class of the error that keeps a volume's rotation: 1 for that class, 0 for the others.", "volume", "class"),
+			"The class of the error that keeps a volume's rotation: 1 for that class, 0 for the others; only while a rotation is under way.", "volume", "class"),
 		reencrypted: desc("volseal_reencrypt_progress_ratio",
 			"How much of the data is under the new volume key, from 0 to 1; only while a reencryption is under way.", "volume"),
 	}
@@ -79,14 +79,15 @@ func (c snapshotCollector) collectVolume(ch chan<- prometheus.Metric, v volume.S
 	c.collectRotation(ch, v)
 }
 
+// collectRotation tells why one is kept only while there is one: these are as many
+// series as there are classes.
 func (c snapshotCollector) collectRotation(ch chan<- prometheus.Metric, v volume.Status) {
-	held := fault.None
-	if v.Rotation != nil {
-		held = v.Rotation.Class
-	}
 	ch <- value(c.rotating, boolean(v.Rotation != nil), v.Name)
+	if v.Rotation == nil {
+		return
+	}
 	for _, k := range fault.Classes() {
-		ch <- value(c.rotationClass, boolean(k == held), v.Name, string(k))
+		ch <- value(c.rotationClass, boolean(k == v.Rotation.Class), v.Name, string(k))
 	}
 }
 

@@ -15,31 +15,32 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-// steady is a family of counters by volume and reason that hardly ever move.
-// There is one for each of some seventy rules of each volume, so nine in ten
-// series of a scrape are these: making, checking, sorting and printing them anew
-// took most of each scrape. So their text is made after a change, and the same
-// one is handed out until the next.
+// steady is a family of counters by volume and cause that hardly ever move. With
+// one for each of some seventy rules and each class of each volume, most series of
+// a scrape are these: making, checking, sorting and printing them anew took most of
+// its time. So their text is made after a change, and the same one is handed out
+// until the next.
 type steady struct {
 	name, help string
+	label      string // of the cause; it sorts before "volume"
 
 	mu     sync.Mutex
 	counts map[steadyKey]float64
 	made   []byte // the text of counts as they are; nil after a change
 }
 
-type steadyKey struct{ reason, volume string } // in the order in which series are sorted
+type steadyKey struct{ cause, volume string } // in the order in which series are sorted
 
-func newSteady(name, help string) *steady {
-	return &steady{name: name, help: help, counts: map[steadyKey]float64{}}
+func newSteady(name, help, label string) *steady {
+	return &steady{name: name, help: help, label: label, counts: map[steadyKey]float64{}}
 }
 
 // start has series for a volume from now on, at 0.
-func (s *steady) start(volume string, reasons []string) {
+func (s *steady) start(volume string, causes []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range reasons {
-		s.counts[steadyKey{r, volume}] += 0
+	for _, c := range causes {
+		s.counts[steadyKey{c, volume}] += 0
 	}
 	s.made = nil
 }
@@ -52,10 +53,10 @@ func (s *steady) remove(volume string) {
 	s.made = nil
 }
 
-func (s *steady) inc(volume, reason string) {
+func (s *steady) inc(volume, cause string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.counts[steadyKey{reason, volume}]++
+	s.counts[steadyKey{cause, volume}]++
 	s.made = nil
 }
 
@@ -78,12 +79,12 @@ func (s *steady) text() ([]byte, error) {
 func (s *steady) family() *dto.MetricFamily {
 	f := &dto.MetricFamily{Name: &s.name, Help: &s.help, Type: dto.MetricType_COUNTER.Enum()}
 	keys := slices.SortedFunc(maps.Keys(s.counts), func(a, b steadyKey) int {
-		return cmp.Or(cmp.Compare(a.reason, b.reason), cmp.Compare(a.volume, b.volume))
+		return cmp.Or(cmp.Compare(a.cause, b.cause), cmp.Compare(a.volume, b.volume))
 	})
 	for _, k := range keys {
 		f.Metric = append(f.Metric, &dto.Metric{
 			Label: []*dto.LabelPair{
-				{Name: new("reason"), Value: new(k.reason)},
+				{Name: &s.label, Value: new(k.cause)},
 				{Name: new("volume"), Value: new(k.volume)},
 			},
 			Counter: &dto.Counter{Value: new(s.counts[k])},
@@ -92,18 +93,25 @@ func (s *steady) family() *dto.MetricFamily {
 	return f
 }
 
-// after answers as h does, which must be in the text format, and then with the
-// family; where h fails, with h's failure alone.
-func (s *steady) after(h http.Handler) http.Handler {
+// followed answers as h does, which must be in the text format, and then with the
+// families; where h fails, with h's failure alone.
+func followed(h http.Handler, families ...*steady) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		text, err := s.text()
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
+		var texts [][]byte
+		for _, s := range families {
+			text, err := s.text()
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
+			texts = append(texts, text)
 		}
 		watched := &statusWatch{ResponseWriter: w, status: http.StatusOK}
 		h.ServeHTTP(watched, r)
-		if watched.status == http.StatusOK {
+		if watched.status != http.StatusOK {
+			return
+		}
+		for _, text := range texts {
 			_, _ = w.Write(text) // a scraper that left is no error of ours
 		}
 	})

@@ -2,20 +2,14 @@
 
 package metrics
 
-import (
-	"sync"
-
-	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/volseal/volseal/internal/fault"
-)
+import "sync"
 
 // volumes are the counters that exist once for each configured volume. What is
 // told of a volume that has left the configuration is dropped, so that a late
 // word cannot bring a removed series back.
 type volumes struct {
-	decryptFailures, mountRefusals *prometheus.CounterVec
-	headerRejections               *steady
+	decryptFailures, mountRefusals *steady // by class
+	headerRejections               *steady // by rule
 	reasons                        closed
 
 	mu         sync.RWMutex
@@ -24,16 +18,16 @@ type volumes struct {
 
 func newVolumes(headerReasons []string) *volumes {
 	return &volumes{
-		decryptFailures:  counters("volseal_decrypt_failures_total", "Times the data key of a volume could not be had or proved, by class.", "volume", "class"),
-		mountRefusals:    counters("volseal_mount_refusals_total", "Times a volume that should be mounted was refused, by class.", "volume", "class"),
-		headerRejections: newSteady("volseal_header_rejections_total", "Headers that policy or their MAC refused, by the rule."),
+		decryptFailures:  newSteady("volseal_decrypt_failures_total", "Times the data key of a volume could not be had or proved, by class.", "class"),
+		mountRefusals:    newSteady("volseal_mount_refusals_total", "Times a volume that should be mounted was refused, by class.", "class"),
+		headerRejections: newSteady("volseal_header_rejections_total", "Headers that policy or their MAC refused, by the rule.", "reason"),
 		reasons:          newClosed(headerReasons),
 		configured:       map[string]bool{},
 	}
 }
 
-func (v *volumes) collectors() []prometheus.Collector {
-	return []prometheus.Collector{v.decryptFailures, v.mountRefusals}
+func (v *volumes) families() []*steady {
+	return []*steady{v.decryptFailures, v.mountRefusals, v.headerRejections}
 }
 
 // configure has series for exactly these volumes. Those that stay keep their counts.
@@ -56,34 +50,22 @@ func (v *volumes) configure(names []string) {
 }
 
 func (v *volumes) start(name string) {
-	for _, c := range fault.Classes() {
-		v.decryptFailures.WithLabelValues(name, string(c))
-		v.mountRefusals.WithLabelValues(name, string(c))
-	}
+	v.decryptFailures.start(name, failures())
+	v.mountRefusals.start(name, failures())
 	v.headerRejections.start(name, v.reasons.all())
 }
 
 func (v *volumes) remove(name string) {
-	of := prometheus.Labels{"volume": name}
-	v.decryptFailures.DeletePartialMatch(of)
-	v.mountRefusals.DeletePartialMatch(of)
-	v.headerRejections.remove(name)
-}
-
-// reject counts a header of a configured volume.
-func (v *volumes) reject(name, reason string) {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	if v.configured[name] {
-		v.headerRejections.inc(name, v.reasons.of(reason))
+	for _, s := range v.families() {
+		s.remove(name)
 	}
 }
 
 // count adds one to a series of a configured volume.
-func (v *volumes) count(vec *prometheus.CounterVec, name, label string) {
+func (v *volumes) count(s *steady, name, cause string) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	if v.configured[name] {
-		vec.WithLabelValues(name, label).Inc()
+		s.inc(name, cause)
 	}
 }

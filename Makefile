@@ -40,7 +40,7 @@ METRICS = $(wildcard internal/metrics/testdata/*.prom)
 ##@ Building
 
 .PHONY: build
-build: bin/volseal bin/lab bin/labctl bin/labguest bin/ec2-metadata-mock ## All binaries, under bin/
+build: bin/volseal bin/lab bin/labctl bin/labguest bin/ec2-metadata-mock bin/jq ## All binaries, under bin/
 
 # go build knows better than make whether there is something to do.
 .PHONY: FORCE
@@ -53,6 +53,10 @@ bin/lab bin/labctl bin/labguest: bin/%: FORCE
 	$(GOBUILD) -o $@ ./test/lab/cmd/$*
 
 bin/ec2-metadata-mock: $(TOOLS)/ec2-metadata-mock
+	install -D -m 0755 $< $@
+
+# For the guest: Debian's jq compiles its own library at each start, most of a second there.
+bin/jq: $(TOOLS)/gojq
 	install -D -m 0755 $< $@
 
 .PHONY: package
@@ -169,6 +173,7 @@ help: ## This list
 tool_gofumpt           := mvdan.cc/gofumpt
 tool_nfpm              := github.com/goreleaser/nfpm/v2/cmd/nfpm
 tool_ec2-metadata-mock := github.com/aws/amazon-ec2-metadata-mock/cmd/ec2-metadata-mock
+tool_gojq              := github.com/itchyny/gojq/cmd/gojq
 tool_govulncheck       := golang.org/x/vuln/cmd/govulncheck
 
 $(TOOLS)/%:

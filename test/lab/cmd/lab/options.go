@@ -87,6 +87,7 @@ func (o options) payload() (map[string]string, error) {
 	files := map[string]string{
 		"labctl":   filepath.Join(bin, "labctl"),
 		"labguest": filepath.Join(bin, "labguest"),
+		"jq":       filepath.Join(bin, "jq"),
 		// What the scenarios share; they read it as /lab/lib.sh.
 		"lib.sh": filepath.Join(bin, "..", "test", "lab", "scenarios", "lib.sh"),
 	}

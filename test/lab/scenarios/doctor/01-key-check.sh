@@ -66,7 +66,7 @@ closed=$(labctl key create --unshared)
 checked 10 "$closed" kms:DescribeKey kms:GenerateDataKey kms:Decrypt kms:GenerateDataKeyWithoutPlaintext 'kms:ReEncrypt*'
 paste "$closed"
 checked 0 "$closed"
-expect 'the statements are the documented ones' "$(volseal key policy --principal 916150859591 | jq -cS .)" "$(jq -cS '.Statement[1:]' /root/policy.json)"
+expect 'the statements are the documented ones' "$(volseal key policy --principal 916150859591 | jq -c .)" "$(jq -c '.Statement[1:]' /root/policy.json)"
 describe pasted "$(labctl volume create --size 1 --key "$closed")" "$closed" /srv/pasted
 volseal reload
 within 60 'EBS may use it too: a volume under it is attached' is pasted reason not-initialised

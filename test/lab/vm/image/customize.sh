@@ -23,7 +23,7 @@ chroot "$root" depmod "$version"
 grep -q /nvme.ko "$root/usr/lib/modules/$version/modules.builtin" || sh "${0%/*}/initrd.sh" "$root" "$version" "$BOOT/initrd"
 
 cp -r "$FILES/." "$root/"
-ln -s /lab/labctl "$root/usr/local/bin/labctl"
+ln -s /lab/labctl /lab/jq "$root/usr/local/bin/"
 mkdir -p "$root/lab"
 rm -f "$root/etc/resolv.conf" # there is nobody to ask
 
@@ -45,6 +45,13 @@ chroot "$root" systemctl --quiet mask \
 	sys-fs-fuse-connections.mount sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount \
 	kmod-static-nodes.service modprobe@configfs.service modprobe@drm.service modprobe@efi_pstore.service \
 	modprobe@fuse.service modprobe@loop.service
+# Nor what udev asks of each device for the sake of desktops.
+for rules in 60-autosuspend 60-cdrom_id 60-drm 60-evdev 60-fido-id 60-infiniband 60-input-id 60-persistent-alsa 60-persistent-input \
+	60-persistent-storage-tape 60-persistent-v4l 60-sensor 60-serial 64-btrfs 70-camera 70-joystick 70-memory 70-mouse 70-power-switch \
+	70-touchpad 70-uaccess 71-seat 73-seat-late 75-probe_mtd 78-sound-card 85-hwclock; do
+	ln -s /dev/null "$root/etc/udev/rules.d/$rules.rules"
+done
+
 # A PostgreSQL cluster to copy: initdb takes half a minute under emulation. Small
 # segments of its log, since they too go through a cipher. Here it finds no /dev/shm.
 cluster=/usr/share/lab/cluster

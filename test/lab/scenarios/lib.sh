@@ -169,7 +169,7 @@ rotation() { is "$1" "rotation$2" "$3"; }
 # keys_on NAME prints the end of the CMK and the generation of each token, and the keyslots.
 keys_on() {
 	cryptsetup luksDump --dump-json-metadata "$(field "$1" device)" |
-		jq -c '{tokens: [.tokens[] | [.key_arn[-12:], .generation]], keyslots: (.keyslots | keys)}'
+		jq -c '{keyslots: (.keyslots | keys), tokens: [.tokens[] | [.key_arn[-12:], .generation]]}'
 }
 
 # bench SECONDS NAME runs pgbench and notes every transaction.

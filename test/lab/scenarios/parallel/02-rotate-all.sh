@@ -25,6 +25,6 @@ wait $run || printf '   the command ended with %s\n' $?
 within 90 'said again, both have moved' all
 printf '   it took %s s in all\n' $((SECONDS - began))
 expect 'the report' "[[\"v1\",\"${new: -12}\",2,\"already\"],[\"v2\",\"${new: -12}\",3,\"already\"]]" "$(results)"
-expect 'v1' "{\"tokens\":[[\"${new: -12}\",2]],\"keyslots\":[\"0\"]}" "$(keys_on v1)"
-expect 'v2' "{\"tokens\":[[\"${new: -12}\",3]],\"keyslots\":[\"0\"]}" "$(keys_on v2)"
+expect 'v1' "{\"keyslots\":[\"0\"],\"tokens\":[[\"${new: -12}\",2]]}" "$(keys_on v1)"
+expect 'v2' "{\"keyslots\":[\"0\"],\"tokens\":[[\"${new: -12}\",3]]}" "$(keys_on v2)"
 expect 'under way' 0 "$(metric 'volseal_volume_rotation_pending{volume="v1"}')"

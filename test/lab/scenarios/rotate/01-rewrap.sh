@@ -27,7 +27,7 @@ mark=$(labctl mark)
 began=$(date +%s%N)
 volseal rotate orders --key-arn "$new" --wait=2m
 took=$((($(date +%s%N) - began) / 1000000))
-expect 'the header' "{\"tokens\":[[\"${new: -12}\",2]],\"keyslots\":[\"0\"]}" "$(keys_on orders)"
+expect 'the header' "{\"keyslots\":[\"0\"],\"tokens\":[[\"${new: -12}\",2]]}" "$(keys_on orders)"
 within 10 'it would survive a reboot' is orders would_survive_reboot true
 wait $bench
 faultless during
@@ -42,7 +42,7 @@ for _ in 1 2 3; do
 	systemctl kill --signal=KILL --kill-whom=main volseal.service || true # it may be starting
 done
 within 120 'the rotation is over' rotation orders '' null
-expect 'the header' "{\"tokens\":[[\"${old: -12}\",3]],\"keyslots\":[\"0\"]}" "$(keys_on orders)"
+expect 'the header' "{\"keyslots\":[\"0\"],\"tokens\":[[\"${old: -12}\",3]]}" "$(keys_on orders)"
 expect 'notice' '' "$(field orders notice)"
 
 say 'refused before anything is recorded'

@@ -8,7 +8,7 @@ bench 25 renewed &
 bench=$!
 sleep 3
 volseal rotate orders --key-arn "$new" --new-data-key --wait=2m
-expect 'the header' "{\"tokens\":[[\"${new: -12}\",4]],\"keyslots\":[\"1\"]}" "$(keys_on orders)"
+expect 'the header' "{\"keyslots\":[\"1\"],\"tokens\":[[\"${new: -12}\",4]]}" "$(keys_on orders)"
 volseal header verify orders
 wait $bench
 faultless renewed
@@ -21,7 +21,7 @@ for _ in 1 2 3; do
 	systemctl kill --signal=KILL --kill-whom=main volseal.service || true # it may be starting
 done
 within 120 'the rotation is over' rotation orders '' null
-expect 'the header' "{\"tokens\":[[\"${new: -12}\",5]],\"keyslots\":[\"0\"]}" "$(keys_on orders)"
+expect 'the header' "{\"keyslots\":[\"0\"],\"tokens\":[[\"${new: -12}\",5]]}" "$(keys_on orders)"
 expect 'rows' 1000 "$(sql 'select count(*) from kept')"
 
 say 'the configuration follows, the old CMK goes, and the host boots'

@@ -15,7 +15,7 @@ mkdir -p "$memory"
 remember() { printf '%s\n' "$2" >"$memory/$1"; }
 recall() { cat "$memory/$1"; }
 
-say() { printf '\n── %s\n' "$*"; }
+say() { printf '\n── %s (%d s)\n' "$*" $SECONDS; }
 
 die() {
 	printf 'FAILED: %s\n' "$*" >&2
@@ -172,7 +172,11 @@ keys_on() {
 		jq -c '{keyslots: (.keyslots | keys), tokens: [.tokens[] | [.key_arn[-12:], .generation]]}'
 }
 
-# bench SECONDS NAME runs pgbench and notes every transaction.
+# transactions LIMIT runs pgbench for at most so many seconds at ten transactions a
+# second, which leave the processor to others, and reports every five seconds.
+transactions() { runuser -u postgres -- pgbench -n -c 2 -R 10 -P 5 -T "$1" postgres; }
+
+# bench SECONDS NAME runs pgbench as fast as it can and notes every transaction.
 bench() {
 	mkdir -p -m 0777 /var/tmp/bench
 	(cd /var/tmp/bench && exec runuser -u postgres -- pgbench -n -c 2 -T "$1" -l --log-prefix="$2" postgres) >"/var/tmp/bench/$2.out" 2>&1

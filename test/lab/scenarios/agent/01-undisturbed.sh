@@ -8,7 +8,7 @@ start_agent
 volseal init orders --wait=3m
 make_database
 runuser -u postgres -- pgbench -q -i -s 1 postgres 2>/dev/null
-runuser -u postgres -- pgbench -n -c 2 -P 5 -T 600 postgres >/root/pgbench.log 2>&1 &
+transactions 600 >/root/pgbench.log 2>&1 &
 bench=$!
 
 mounted_again() { is orders phase Mounted; }

@@ -19,7 +19,7 @@ init_all plain orders ledger stock
 systemctl start stock.service
 make_database
 runuser -u postgres -- pgbench -q -i -s 1 postgres 2>/dev/null
-runuser -u postgres -- pgbench -n -c 2 -P 5 -T 1800 postgres >/root/pgbench.log 2>&1 &
+transactions 1800 >/root/pgbench.log 2>&1 &
 bench=$!
 sql_ledger() { runuser -u postgres -- psql -p 5433 -XAtq -c "$1"; }
 ledger_up() { sql_ledger 'select 1'; }

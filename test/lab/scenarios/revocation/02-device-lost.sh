@@ -3,7 +3,7 @@
 . /lab/lib.sh
 
 runuser -u postgres -- pgbench -q -i -s 1 postgres 2>/dev/null
-runuser -u postgres -- pgbench -n -c 2 -T 600 postgres >/dev/null 2>&1 &
+transactions 600 >/dev/null 2>&1 &
 sleep 5
 labctl volume force-detach "$(recall orders.vol)"
 within 60 'orders is quarantined' is orders phase Quarantined

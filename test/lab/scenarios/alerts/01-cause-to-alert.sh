@@ -113,9 +113,10 @@ volseal lock b --wait=1m
 
 say 'KMS resets every connection: unreachable'
 labctl fault kms reset
-exits 11 volseal unlock b --wait=5s
+volseal unlock b >/dev/null
 failing b unreachable
 failing a unreachable
+exits 11 volseal unlock b --wait=5s
 told b platform 'route to KMS'
 alerted VolsealKMSUnreachable
 alerted VolsealWouldNotSurviveReboot volume a
@@ -124,27 +125,28 @@ quiet VolsealKeyRevoked >/dev/null || die 'an outage was called a revocation'
 say 'KMS throttles'
 labctl fault kms throttle
 silent VolsealKMSUnreachable &
-exits 12 volseal unlock b --wait=5s
 failing b throttled
+exits 12 volseal unlock b --wait=5s
 told b platform 'quota'
 alerted VolsealThrottled
 wait %% || die 'VolsealKMSUnreachable goes on'
 
 say 'a policy of the platform'\''s own denies: class revoked, and no word of the customer'\''s'
 labctl fault kms 'error=AccessDeniedException:0:User: x is not authorized to perform: kms:Decrypt with an explicit deny in a service control policy'
+within 60 'b is refused by the platform' is b reason denied-by-platform # the pace is slow after throttling
 exits 10 volseal unlock b --wait=5s
-expect reason denied-by-platform "$(field b reason)"
 told b platform 'service control policy'
 
 say 'EC2 resets every connection, then says what nobody knows'
 labctl fault ec2 reset
 labctl fault kms off
+failing b unreachable
 exits 11 volseal unlock b --wait=5s
 told b 'platform, AWS' 'EC2'
 alerted VolsealEC2Unreachable
 labctl fault ec2 error=BrandNewCode
-exits 1 volseal unlock b --wait=5s
 failing b unknown
+exits 1 volseal unlock b --wait=5s
 told b platform 'BrandNewCode'
 alerted VolsealUnknownFailure volume b
 
@@ -152,9 +154,9 @@ say 'no instance metadata at the start of the agent: identity'
 labctl fault imds error=404
 labctl fault ec2 off
 systemctl restart volseal.service
-exits 15 volseal unlock b --wait=8s
 failing b identity
 failing a identity
+exits 15 volseal unlock b --wait=5s
 told b platform 'IMDSv2 is enabled'
 alerted VolsealIdentityLost volume a
 quiet VolsealKeyRevoked >/dev/null || die 'want of an identity was called a revocation'

@@ -51,6 +51,9 @@ var kernelParameters = []string{
 	"root=PARTUUID=" + rootPartition, "rootwait", "rw", "console=ttyS0", "quiet", "panic=-1",
 	// On a busy host the kernel finds fault with timers and clocks that are right.
 	"no_timer_check", "tsc=reliable",
+	// QEMU's NVMe now and then overlooks a doorbell, and the queue stands still until
+	// the kernel aborts what is in it and resets the controller: by default a minute.
+	"nvme_core.io_timeout=10",
 	"norandmaps", "nokaslr",
 	"net.ifnames=0", "8250.nr_uarts=1", "mitigations=off", "cryptomgr.notests", "lsm=landlock,yama,bpf", "audit=0",
 	"rcupdate.rcu_expedited=1", "random.trust_cpu=1",

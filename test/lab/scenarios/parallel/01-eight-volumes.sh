@@ -12,18 +12,16 @@ init_all "${names[@]}"
 
 released() { for v in "$@"; do volseal release $v >/dev/null; done; for v in "$@"; do volseal release $v --wait=2m; done; }
 
-# mounted tells how many are. It is asked once a second: to ask more often would
-# take the processor from what is measured.
-mounted() { curl -fsS --unix-socket /run/volseal/volseal.sock http://volseal/v1/volumes | jq '[.volumes[] | select(.phase == "Mounted")] | length'; }
-
 # milliseconds VOLUME… prints how long it takes from Detached to Mounted.
 milliseconds() {
 	local begin v limit=$((SECONDS + 180))
 	begin=$(date +%s%3N)
 	for v in "$@"; do volseal reattach "$v" >/dev/null; done
-	until [[ $(mounted) == "$#" ]]; do
-		((SECONDS < limit)) || die "not $# volumes are mounted"
-		sleep 1
+	for v in "$@"; do
+		until is "$v" phase Mounted; do
+			((SECONDS < limit)) || die "$v is not mounted"
+			pause
+		done
 	done
 	echo $(($(date +%s%3N) - begin))
 }

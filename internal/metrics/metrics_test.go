@@ -86,7 +86,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// TestAtStart protects increase(): every series of a configured volume is there
+// TestAtStart protects increase(): every counter of a configured volume is there
 // at 0 before anything has happened.
 func TestAtStart(t *testing.T) {
 	m := metrics.New(options(volume.Snapshot{
@@ -198,19 +198,27 @@ func TestVolumesComeAndGo(t *testing.T) {
 	}
 }
 
-// TestRejectionsMove protects the count that pages: a family that was handed out
-// before is not handed out again after a rejection or a reload.
-func TestRejectionsMove(t *testing.T) {
+// TestCountsMove protects the counts that page: a family that was handed out
+// before is not handed out again after a failure or a reload.
+func TestCountsMove(t *testing.T) {
 	m := metrics.New(options(volume.Snapshot{}))
 	m.Configure([]string{"orders", "billing"})
 	for _, want := range []string{"0", "1", "2"} {
-		line := `volseal_header_rejections_total{reason="mac",volume="orders"} ` + want + "\n"
 		for range 2 {
-			if !strings.Contains(scrape(t, m), line) {
-				t.Errorf("no %s", line)
+			text := scrape(t, m)
+			for _, series := range []string{
+				`volseal_header_rejections_total{reason="mac",volume="orders"} `,
+				`volseal_decrypt_failures_total{class="revoked",volume="orders"} `,
+				`volseal_mount_refusals_total{class="revoked",volume="orders"} `,
+			} {
+				if !strings.Contains(text, series+want+"\n") {
+					t.Errorf("no %s%s", series, want)
+				}
 			}
 		}
 		m.HeaderRejected("orders", "mac")
+		m.DecryptFailed("orders", fault.Revoked)
+		m.MountRefused("orders", fault.Revoked)
 	}
 	m.Configure([]string{"billing"})
 	if strings.Contains(scrape(t, m), `volume="orders"`) {

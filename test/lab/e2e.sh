@@ -7,8 +7,8 @@
 # order in one virtual machine, so a set may reboot it between two files. The
 # regexp picks whole sets, because a file may stand on what the one before left.
 #
-# Three sets run at a time, each in a machine of its own, since each waits for a
-# good part of its time. What a set prints is shown when it has ended, unless it
+# Three sets run at a time, each in a machine of its own, so that what one waits
+# for is another's time. What a set prints is shown when it has ended, unless it
 # is the only one. A set that measures says so in a line "# alone: why", one that
 # wants another kernel than the cloud's in a line "# kernel: generic".
 #

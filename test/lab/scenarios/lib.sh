@@ -149,7 +149,7 @@ database_up() { sql 'select 1'; }
 create_cluster() {
 	install -d -o postgres -g postgres "${2%/*}"
 	cp -a /usr/share/lab/cluster "$2"
-	sync -f "$2"
+	sync -f "$2" # as initdb does: the power may fail next
 	pg_createcluster -d "$2" "${@:3}" 15 "$1" >/dev/null
 }
 

@@ -113,10 +113,9 @@ volseal lock b --wait=1m
 
 say 'KMS resets every connection: unreachable'
 labctl fault kms reset
-volseal unlock b >/dev/null
+exits 11 volseal unlock b --wait=5s
 failing b unreachable
 failing a unreachable
-exits 11 volseal unlock b --wait=5s
 told b platform 'route to KMS'
 alerted VolsealKMSUnreachable
 alerted VolsealWouldNotSurviveReboot volume a

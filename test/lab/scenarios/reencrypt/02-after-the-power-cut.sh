@@ -23,7 +23,7 @@ within 120 'PostgreSQL answers' database_up
 expect 'rows' 1002 "$(sql 'select count(*) from kept')"
 
 say 'to its end'
-within 600 'the reencryption is over' rotation orders '' null
+within 400 'the reencryption is over' rotation orders '' null
 expect 'generation' 2 "$(field orders generation)"
 within 60 'it would survive a reboot' is orders would_survive_reboot true
 volseal header verify orders

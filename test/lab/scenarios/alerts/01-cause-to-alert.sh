@@ -60,7 +60,9 @@ init_all a b c
 prometheus_on /root/quick.rules.yml
 volseal status --watch >/root/watched 2>&1 &
 watcher=$!
-within 60 'Prometheus scrapes the agent' prometheus_says query -G --data-urlencode 'query=up{job="volseal"} == 1'
+# An answer without a sample is an answer too; increase() needs one from before the first cause.
+scraped() { prometheus_says query -G --data-urlencode 'query=up{job="volseal"} == 1' | jq -e '.data.result != []'; }
+within 60 'Prometheus scrapes the agent' scraped
 begin=$SECONDS
 
 say 'a: revoked while mounted. b: revoked and shut. c: its header edited. d: misconfigured'
